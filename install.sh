@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# Installs sollold for the user who runs this: no root, nothing started, twice is as once.
+set -euo pipefail
+
+source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+package=$source_dir
+dry_run=
+action=install
+
+usage() {
+  cat <<'TEXT'
+Usage: ./install.sh [--dry-run] [FILE]
+       ./install.sh [--dry-run] --uninstall
+
+Installs this checkout, or the wheel or sdist FILE, into a virtual environment of its own,
+links sollold and sollolctl into ~/.local/bin, and writes a configuration file when there is none.
+Needs Python 3.11 or later and a package index. Run again to update.
+
+  --dry-run     say what would be done, do nothing
+  --uninstall   remove the environment and the links; the configuration stays
+  --help        this text
+
+  environment    ${XDG_DATA_HOME:-~/.local/share}/sollold/venv
+  configuration  ${XDG_CONFIG_HOME:-~/.config}/sollold/sollold.toml
+TEXT
+}
+
+die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
+say() { printf '%s\n' "$*"; }
+
+# Runs a command, or only names it.
+run() {
+  if [[ $dry_run ]]; then
+    printf 'would run: %s\n' "$*"
+  else
+    "$@"
+  fi
+}
+
+main() {
+  read_options "$@"
+  [[ ${HOME:-} ]] || die "HOME is not set"
+  data=${XDG_DATA_HOME:-$HOME/.local/share}/sollold
+  config=${XDG_CONFIG_HOME:-$HOME/.config}/sollold/sollold.toml
+  bin=$HOME/.local/bin
+  venv=$data/venv
+  "$action"
+}
+
+read_options() {
+  local option
+  for option in "$@"; do
+    case $option in
+      -h | --help) usage; exit 0 ;;
+      --dry-run) dry_run=yes ;;
+      --uninstall) action=uninstall ;;
+      -*) usage >&2; die "unknown option: $option" ;;
+      *) package=$(given_file "$option") ;;
+    esac
+  done
+}
+
+given_file() {
+  [[ -f $1 ]] || die "there is no file $1"
+  case $1 in
+    *.whl | *.tar.gz) ;;
+    *) die "$1 is neither a wheel (.whl) nor an sdist (.tar.gz)" ;;
+  esac
+  printf '%s/%s\n' "$(cd "$(dirname "$1")" && pwd)" "$(basename "$1")"
+}
+
+install() {
+  check_python
+  check_links
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    say "Virtual environment: $venv"
+    run mkdir -p "$data"
+    run python3 -m venv --clear "$venv"
+  fi
+  say "Installing $package"
+  run "$venv/bin/python" -m pip install --quiet --upgrade "${package}[fast]"
+  # pip takes a file of the version that is installed for the same thing, whatever is in it.
+  if [[ -f $package ]]; then
+    run "$venv/bin/python" -m pip install --quiet --force-reinstall --no-deps "$package"
+  fi
+  link_commands
+  write_config
+  if [[ ! $dry_run ]]; then next_steps; fi
+}
+
+check_python() {
+  command -v python3 >/dev/null ||
+    die "python3 is missing. On Debian and Ubuntu: apt install python3 python3-venv"
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die "$(python3 --version) is too old: sollold needs Python 3.11 or later (Debian 12, Ubuntu 24.04)"
+  python3 -c 'import ensurepip, venv' 2>/dev/null ||
+    die "Python's venv module is missing. On Debian and Ubuntu: apt install python3-venv"
+}
+
+# A command of that name which is not ours is somebody's work: it is not replaced.
+check_links() {
+  local command
+  for command in sollold sollolctl; do
+    if [[ -e $bin/$command || -L $bin/$command ]] && ! is_our_link "$command"; then
+      die "$bin/$command exists and was not made by install.sh; please move it away"
+    fi
+  done
+}
+
+is_our_link() { [[ $(readlink "$bin/$1" 2>/dev/null) == "$venv/bin/$1" ]]; }
+
+link_commands() {
+  local command
+  run mkdir -p "$bin"
+  for command in sollold sollolctl; do
+    run ln -sfn "$venv/bin/$command" "$bin/$command"
+  done
+}
+
+write_config() {
+  if [[ -e $config || -L $config ]]; then
+    say "Configuration kept as it is: $config"
+    return
+  fi
+  say "Configuration: $config"
+  run mkdir -p "$(dirname "$config")"
+  # Written under another name first: an interruption leaves no half a file behind.
+  run cp "$(installed_config)" "$config.new"
+  run mv "$config.new" "$config"
+}
+
+# The installed package's own copy, so that a wheel brings the file that fits it.
+installed_config() {
+  [[ $dry_run ]] && { printf 'etc/sollold.toml\n'; return; }
+  # -I: a package in the current folder is not the installed one.
+  "$venv/bin/python" -I -c '
+from importlib.resources import files
+print(files("sollold").joinpath("share/etc/sollold.toml"))'
+}
+
+next_steps() {
+  say "Installed: $("$bin/sollold" --version)"
+  case :$PATH: in
+    *":$bin:"*) ;;
+    *) say "$bin is not on your PATH. Add to ~/.profile:  PATH=\"\$HOME/.local/bin:\$PATH\"" ;;
+  esac
+  say "Start it with:  sollold        See it with:  sollolctl status"
+}
+
+uninstall() {
+  local command
+  for command in sollold sollolctl; do
+    if is_our_link "$command"; then run rm -f "$bin/$command"; fi
+  done
+  run rm -rf "$venv"
+  if [[ -d $data ]]; then run rmdir --ignore-fail-on-non-empty "$data"; fi
+  if [[ -e $config ]]; then say "Left in place: $config"; fi
+  if [[ ! $dry_run ]]; then say "Uninstalled."; fi
+}
+
+main "$@"

@@ -1,0 +1,456 @@
+"""Builds the daemon's objects from its configuration and wires them; opens nothing but sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import random
+import ssl
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from sollold import api_types
+from sollold.config import Address as ListenAddress
+from sollold.config.address import is_loopback
+from sollold.core.assign import AssignPolicy
+from sollold.core.estimate import Weights
+from sollold.core.health import HealthPolicy
+from sollold.core.load import Load
+from sollold.core.nodetable import NodeTable
+from sollold.core.queue import Queue
+from sollold.core.rates import RateTable
+from sollold.core.slots import SlotTable
+from sollold.events.bus import EventBus
+from sollold.events.types import EVENT_TYPES
+from sollold.nodes.client import NodeClient, Target, probe_session
+from sollold.nodes.probe import Prober
+from sollold.nodes.registry import Registry
+from sollold.nodes.sources import StaticSources
+from sollold.nodes.watch import ProbeSettings
+from sollold.routing.admission import Admission, QueueRules
+from sollold.routing.blame import Blame
+from sollold.routing.dispatch import Dispatcher, DispatchSettings
+from sollold.routing.figures import Figures
+from sollold.routing.learning import Learner
+from sollold.routing.plain import PlainForwarder
+from sollold.routing.pools import Pools
+from sollold.routing.reporter import EventReporter
+from sollold.upstream.pool import Address
+from sollold.upstream.wheel import TimerWheel
+from sollold.web.app import known_methods, make_app
+from sollold.web.body import BodyStore
+from sollold.web.catalogue import Catalogue
+from sollold.web.control import ControlApi
+from sollold.web.documents import DaemonFacts, Documents
+from sollold.web.edge import Edge
+from sollold.web.inference import ClientIdentity, InferenceApi, NodeHead, ReplyLimits
+from sollold.web.metrics import Metrics
+from sollold.wire.cors import HostPolicy, OriginPolicy
+from sollold.wire.headers import HeadWriter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from sollold.config import Config, LoadedConfig
+    from sollold.core.model import NodeId
+    from sollold.nodes.own import OwnAddresses
+    from sollold.routing.record import RequestRecord
+
+_SHOW_LIMIT_S = 30.0
+_FIRST_ROUND_LIMIT_S = 3.0
+_REFRESH_LIMIT_S = 1.0
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the daemon listens, as bound."""
+
+    api: tuple[tuple[str, int], ...]
+    console: tuple[tuple[str, int], ...]
+    control: str | None = None
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What the daemon starts, feeds and stops."""
+
+    app: web.Application
+    prober: Prober
+    registry: Registry
+    dispatcher: Dispatcher
+    documents: Documents
+    facts: DaemonFacts
+    metrics: Metrics
+    bus: EventBus
+    wheel: TimerWheel
+    pools: Pools
+    bodies: BodyStore
+
+
+class NodeDoor:
+    """How a node is reached: address for the pool, constant parts of request heads."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._heads: dict[NodeId, tuple[object, NodeHead]] = {}
+        self._tls = ssl.create_default_context()
+
+    def address(self, node: NodeId) -> Address | None:
+        """Return where to connect; None while nothing is resolved or the node is gone."""
+        target = self._registry.target(node)
+        if target is None or not target.addresses:
+            return None
+        host, port = target.place.address
+        if target.place.scheme == "https":
+            return Address(target.addresses[0], port, self._tls, host)
+        return Address(target.addresses[0], port)
+
+    def head(self, node: NodeId) -> NodeHead | None:
+        """Return what is constant in the heads sent to the node."""
+        target = self._registry.target(node)
+        if target is None or not target.addresses:
+            return None
+        mark = (target.place, target.addresses[0], target.key_env)
+        known = self._heads.get(node)
+        if known is not None and known[0] == mark:
+            return known[1]
+        host, port = target.place.address
+        address = Target(
+            scheme=target.place.scheme, address=target.addresses[0], port=port, host=host
+        )
+        key = os.environ.get(target.key_env) if target.key_env else None
+        writer = HeadWriter(address.authority(), None if key is None else f"Bearer {key}")
+        head = NodeHead(target.place.path, writer)
+        self._heads[node] = (mark, head)
+        return head
+
+    def forget(self, node: NodeId) -> None:
+        """Drop what was made for a node that left. No await."""
+        self._heads.pop(node, None)
+
+
+class _Knowledge:
+    """What is known and learned about nodes."""
+
+    def __init__(
+        self,
+        config: Config,
+        own: OwnAddresses,
+        bus: EventBus,
+        session: aiohttp.ClientSession,
+        clock: Callable[[], float],
+    ) -> None:
+        self.rates, self.slots, self.load = RateTable(), SlotTable(), Load()
+        self.registry = Registry(
+            clock=clock, on_event=_publisher(bus), policy=_health_policy(config), own=own
+        )
+        self.table = NodeTable(self.rates, self.slots)
+        self.figures = Figures()
+        self.prober = Prober(
+            self.registry,
+            NodeClient(session, clock=clock),
+            clock=clock,
+            dice=random.random,
+            secret_of=os.environ.get,
+            settings=ProbeSettings(
+                limit_s=config.health.timeout_s, catalogue_s=config.health.catalogue_s
+            ),
+            sources=_sources(config),
+        )
+
+
+class _Flow:
+    """What carries requests."""
+
+    def __init__(
+        self,
+        config: Config,
+        know: _Knowledge,
+        bus: EventBus,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.wheel = TimerWheel(loop)
+        self.door = NodeDoor(know.registry)
+        self.pools = Pools(
+            self.door.address, wheel=self.wheel, connect_timeout_s=config.health.timeout_s
+        )
+        self.admission = _admission(config, know, self.wheel, time.monotonic)
+        on_done: list[Callable[[RequestRecord], None]] = [
+            know.figures.request_done,
+            metrics.request_done,
+        ]
+        self.dispatcher = Dispatcher(
+            loop=loop,
+            wheel=self.wheel,
+            admission=self.admission,
+            pools=self.pools,
+            learner=Learner(
+                rates=know.rates,
+                slots=know.slots,
+                load=know.load,
+                registry=know.registry,
+                clock=time.monotonic,
+            ),
+            blame=Blame(
+                know.registry, know.rates, refresh_soon=know.prober.kick, clock=time.monotonic
+            ),
+            reporter=EventReporter(
+                bus, node=know.table.view, on_done=on_done, is_logging=config.log.requests
+            ),
+            is_frozen=know.prober.is_frozen,
+            settings=_dispatch_settings(config),
+        )
+        metrics.watch(know.registry.fleet, self.admission, self.dispatcher)
+        departures = _Departures(
+            know.registry, know.rates, know.slots, know.figures, know.load, self.pools, self.door
+        )
+        know.registry.subscribe(departures.look)
+        know.registry.subscribe(self.admission.fleet_changed)
+
+
+@contextlib.asynccontextmanager
+async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncIterator[Built]:
+    """Make every object; close what they opened when the context ends."""
+    config = loaded.config
+    loop = asyncio.get_running_loop()
+    instance = f"{platform.node()}_{os.getpid()}_{os.urandom(4).hex()}"
+    bus = EventBus(instance, platform.node(), os.getpid(), time.time)
+    metrics = Metrics()
+    session = probe_session()
+    know = _Knowledge(config, own, bus, session, time.monotonic)
+    flow = _Flow(config, know, bus, metrics, loop)
+    facts = _facts(loaded, bound, instance, loop)
+    documents = Documents(
+        facts=facts,
+        fleet=know.registry.fleet,
+        admission=flow.admission,
+        dispatcher=flow.dispatcher,
+        figures=know.figures,
+        bus=bus,
+        clock=time.monotonic,
+    )
+    bodies = _bodies(config)
+    edge = _edge(config, instance, bound, own)
+    catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
+    app = make_app(
+        edge=edge,
+        catalogue=catalogue,
+        inference=_inference(config, know, flow, catalogue, bodies, edge.via),
+        control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
+        metrics=metrics if config.metrics.enabled else None,
+        body_limit_bytes=config.limits.body_bytes,
+    )
+    try:
+        yield Built(
+            app=app,
+            prober=know.prober,
+            registry=know.registry,
+            dispatcher=flow.dispatcher,
+            documents=documents,
+            facts=facts,
+            metrics=metrics,
+            bus=bus,
+            wheel=flow.wheel,
+            pools=flow.pools,
+            bodies=bodies,
+        )
+    finally:
+        flow.dispatcher.close()
+        await know.prober.close()
+        flow.pools.close()
+        flow.wheel.close()
+        await session.close()
+
+
+class _Departures:
+    """Forgets nodes that left, wherever something was learned about them."""
+
+    def __init__(self, registry: Registry, *stores: _Forgetful) -> None:
+        self._registry = registry
+        self._stores = stores
+        self._known: set[NodeId] = set()
+
+    def look(self) -> None:
+        """Compare with the last look. No await."""
+        current = self._registry.ids()
+        for node in self._known - current:
+            for store in self._stores:
+                store.forget(node)
+        self._known = current
+
+
+class _Forgetful(Protocol):
+    def forget(self, node: NodeId) -> None: ...
+
+
+def _publisher(bus: EventBus) -> Callable[[str, dict[str, Any]], None]:
+    def publish(kind: str, fields: dict[str, Any]) -> None:
+        bus.publish(EVENT_TYPES[kind](**fields))
+
+    return publish
+
+
+def _refresher(prober: Prober) -> Callable[[], Awaitable[None]]:
+    async def refresh() -> None:
+        """Ask all nodes for their models once more; at the start, wait for the first answers."""
+        if not prober.first_round.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_ROUND_LIMIT_S):
+                    await prober.first_round.wait()
+            return
+        await prober.refresh(_REFRESH_LIMIT_S)
+
+    return refresh
+
+
+def _health_policy(config: Config) -> HealthPolicy:
+    health = config.health
+    return HealthPolicy(
+        interval_s=health.interval_s,
+        retry_cap_s=health.backoff_max_s,
+        eject_after=float(health.eject_after),
+        eject_s=health.eject_s,
+        eject_cap_s=health.eject_max_s,
+    )
+
+
+def _assign_policy(config: Config) -> AssignPolicy:
+    weights = config.routing.weights
+    return AssignPolicy(
+        weights=Weights(**{name: getattr(weights, name) for name in Weights.__struct_fields__}),
+        client_cap=config.queue.per_client_running,
+    )
+
+
+def _dispatch_settings(config: Config) -> DispatchSettings:
+    return DispatchSettings(
+        attempts=config.failover.attempts,
+        overdue_s=config.failover.overdue_s,
+        frozen_idle_s=config.failover.frozen_idle_s,
+        progress_s=config.failover.progress_s,
+        hold_bytes=config.limits.held_bytes,
+        detach_loads=config.loads.on_client_gone == "finish",
+        load_limit_s=config.loads.limit_s,
+    )
+
+
+def _sources(config: Config) -> StaticSources:
+    is_on = config.discovery.enabled
+    return StaticSources(
+        config.nodes,
+        ollama_host=config.discovery.ollama_host if is_on else "",
+        has_localhost=is_on and config.discovery.local,
+    )
+
+
+def _looked_at(config: Config) -> tuple[api_types.LookedAt, ...]:
+    looked = [api_types.LookedAt(source="config", text=f"{len(config.nodes)} nodes configured")]
+    if config.discovery.enabled and config.discovery.local:
+        looked.append(api_types.LookedAt(source="localhost", text="127.0.0.1:11434"))
+    if config.discovery.enabled and config.discovery.ollama_host:
+        text = config.discovery.ollama_host
+        looked.append(api_types.LookedAt(source="OLLAMA_HOST", text=text))
+    return tuple(looked)
+
+
+def _admission(
+    config: Config, know: _Knowledge, wheel: TimerWheel, clock: Callable[[], float]
+) -> Admission:
+    queue = config.queue
+    return Admission(
+        nodes=know.table,
+        fleet=know.registry.fleet,
+        queue=Queue(
+            limit=queue.length, client_limit=queue.per_client_waiting, age_step_s=queue.age_step_s
+        ),
+        load=know.load,
+        policy=_assign_policy(config),
+        rules=QueueRules(
+            look_ahead=queue.look_ahead,
+            max_wait_s=queue.max_wait_s,
+            holder_down_s=queue.holder_down_s,
+        ),
+        wheel=wheel,
+        clock=clock,
+        dice=random.random,
+    )
+
+
+def _inference(
+    config: Config,
+    know: _Knowledge,
+    flow: _Flow,
+    catalogue: Catalogue,
+    bodies: BodyStore,
+    via: str,
+) -> InferenceApi:
+    return InferenceApi(
+        dispatcher=flow.dispatcher,
+        plain=PlainForwarder(flow.pools, limit_s=_SHOW_LIMIT_S),
+        bodies=bodies,
+        catalogue=catalogue,
+        fleet=know.registry.fleet,
+        refresh=_refresher(know.prober),
+        node_head=flow.door.head,
+        rates=know.rates,
+        wheel=flow.wheel,
+        clients=ClientIdentity(config.listen.trusted_proxies),
+        via=via,
+        limits=ReplyLimits(
+            spool_bytes=config.limits.client_spool_bytes,
+            stall_s=config.limits.client_stall_s,
+            notes_in_body=config.replies.routing == "body",
+        ),
+    )
+
+
+def _bodies(config: Config) -> BodyStore:
+    spool = config.limits.spool_dir
+    return BodyStore(
+        limit_bytes=config.limits.body_bytes,
+        budget_bytes=config.limits.bodies_bytes,
+        spool_dir=Path(spool) if spool else None,
+    )
+
+
+def _facts(
+    loaded: LoadedConfig, bound: Bound, instance: str, loop: asyncio.AbstractEventLoop
+) -> DaemonFacts:
+    config = loaded.config
+    return DaemonFacts(
+        addresses=api_types.Addresses(
+            api=tuple(f"http://{ListenAddress(*item)}" for item in bound.api),
+            console=tuple(f"http://{ListenAddress(*item)}" for item in bound.console),
+            control=bound.control,
+        ),
+        config_path=str(loaded.files[-1]) if loaded.files else None,
+        instance=instance,
+        loop_name="uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio",
+        pid=os.getpid(),
+        started_s=time.monotonic(),
+        looked_at=_looked_at(config),
+    )
+
+
+def _edge(config: Config, instance: str, bound: Bound, own: OwnAddresses) -> Edge:
+    policies = {
+        port: HostPolicy(
+            is_loopback_bind=is_loopback(host),
+            allowed=config.listen.allowed_hosts,
+            own_names=(platform.node(),),
+            own_addresses=tuple(own.interfaces),
+        )
+        for host, port in (*bound.api, *bound.console)
+    }
+    return Edge(
+        instance=instance,
+        origins=OriginPolicy(config.http.origins),
+        hosts=policies,
+        methods=known_methods(),
+    )

@@ -1,0 +1,63 @@
+"""The daemon's configuration: reading, checking, comparing.
+
+Owns every key's name, type and default. Must not start anything or keep what it has read.
+"""
+
+from sollold.config.address import Address, NodeUrl, parse_listen, parse_node_url
+from sollold.config.check import points_at, validate
+from sollold.config.decode import Origin
+from sollold.config.diff import ConfigDiff, diff
+from sollold.config.load import LoadArgs, LoadedConfig, load
+from sollold.config.schema import (
+    LAN_CONSENT,
+    Config,
+    Discovery,
+    Failover,
+    Health,
+    Http,
+    Limits,
+    Listen,
+    Loads,
+    Log,
+    Metrics,
+    Node,
+    Queue,
+    Replies,
+    Routing,
+    Server,
+    Weights,
+)
+from sollold.config.sources import Flags
+
+__all__ = [
+    "LAN_CONSENT",
+    "Address",
+    "Config",
+    "ConfigDiff",
+    "Discovery",
+    "Failover",
+    "Flags",
+    "Health",
+    "Http",
+    "Limits",
+    "Listen",
+    "LoadArgs",
+    "LoadedConfig",
+    "Loads",
+    "Log",
+    "Metrics",
+    "Node",
+    "NodeUrl",
+    "Origin",
+    "Queue",
+    "Replies",
+    "Routing",
+    "Server",
+    "Weights",
+    "diff",
+    "load",
+    "parse_listen",
+    "parse_node_url",
+    "points_at",
+    "validate",
+]

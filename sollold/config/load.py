@@ -1,0 +1,190 @@
+"""From files, environment and flags to one checked configuration, or every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import msgspec
+
+from sollold.config.address import Address, parse_node_url
+from sollold.config.check import points_at, validate
+from sollold.config.decode import DEFAULT, Layer, Merged, Origin, Problem
+from sollold.config.hosts import read_hosts
+from sollold.config.keys import Path, config_keys, node_keys, path_text
+from sollold.config.schema import Config, Node
+from sollold.config.sources import (
+    Flags,
+    environment_layer,
+    file_layer,
+    flag_layer,
+    ollama_layer,
+)
+from sollold.errors import ConfigError
+
+_ORDER = ("file", "hosts file", "environment", "flag", "default")
+"""Problems are told in this order, and by line within a file."""
+
+
+class LoadArgs(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides what the configuration is."""
+
+    files: tuple[FilePath, ...] = ()
+    """Read in this order where they exist; later ones win."""
+    config: FilePath | None = None
+    """Read instead of `files`, and has to exist."""
+    flags: Flags = Flags()
+    environ: Mapping[str, str] = {}
+    own_addresses: frozenset[str] = frozenset()
+    """This machine's addresses, to notice a node that is this daemon."""
+
+
+class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that has passed every check, and where it came from."""
+
+    config: Config
+    origins: dict[str, Origin]
+    """By key path as text, for instance `nodes[0].url`; keys left at their default are absent."""
+    files: tuple[FilePath, ...]
+    """The files that were read."""
+    notes: tuple[str, ...]
+    """What was noticed but does not stand in the way; to be logged."""
+
+    def origin(self, path: str) -> Origin:
+        """Say where the value of a key came from; KeyError when there is no such key."""
+        found = self.origins.get(path)
+        if found is None and path not in self._known():
+            raise KeyError(path)
+        return found or DEFAULT
+
+    def _known(self) -> set[str]:
+        nodes = {
+            path_text(("nodes", index, name))
+            for index in range(len(self.config.nodes))
+            for name in node_keys()
+        }
+        return nodes | {path_text(path) for path in config_keys()}
+
+
+def load(args: LoadArgs) -> LoadedConfig:
+    """Read, merge and check; ConfigError lists every problem of every source."""
+    ollama, notes = ollama_layer(args.environ)
+    from_files, files = _read_files(args)
+    environment, more_notes = environment_layer(args.environ)
+    layers = [ollama, *from_files, environment, flag_layer(args.flags)]
+    problems = [problem for layer in layers for problem in layer.problems]
+    merged = Merged(layers)
+    _expand_paths(merged)
+    problems += _add_hosts(merged)
+    config = _drop_own_ollama_host(merged, args, notes)
+    problems += _faults(config, merged, args)
+    if problems:
+        problems.sort(key=lambda problem: (_ORDER.index(problem.origin.source), problem.origin))
+        raise ConfigError([str(problem) for problem in problems])
+    notes += more_notes
+    if not files:
+        looked_at = ", ".join(str(path) for path in args.files) or "nowhere"
+        notes.append(f"no configuration file, defaults are used (looked at: {looked_at})")
+    return LoadedConfig(
+        config=_normal(config, notes),
+        origins={path_text(path): origin for path, origin in merged.origins.items()},
+        files=files,
+        notes=tuple(notes),
+    )
+
+
+def _read_files(args: LoadArgs) -> tuple[list[Layer], tuple[FilePath, ...]]:
+    named = (args.config,) if args.config is not None else args.files
+    read = [(path, file_layer(path, is_required=path == args.config)) for path in named]
+    found = [(path, layer) for path, layer in read if layer is not None]
+    return [layer for _, layer in found], tuple(path for path, _ in found)
+
+
+def _expand_paths(merged: Merged) -> None:
+    """Make paths absolute: `~` is the home, relative ones start at the file that names them."""
+    for path, key in config_keys().items():
+        value = merged.values.get(path)
+        if not key.is_path or not isinstance(value, str) or not value:
+            continue
+        origin = merged.origins[path]
+        expanded = FilePath(value).expanduser()
+        base = FilePath.cwd()
+        if origin.source == "file":
+            base = FilePath(origin.where).absolute().parent
+        merged.values[path] = str(base / expanded)
+
+
+def _add_hosts(merged: Merged) -> list[Problem]:
+    file = merged.values.get(("discovery", "hosts_file"))
+    if not file:
+        return []
+    nodes: tuple[Node, ...] = merged.values.get(("nodes",), ())
+    found, problems = read_hosts(FilePath(file), _addresses(nodes))
+    for index, (_, origin) in enumerate(found, start=len(nodes)):
+        merged.origins["nodes", index] = merged.origins["nodes", index, "url"] = origin
+    merged.values[("nodes",)] = (*nodes, *(node for node, _ in found))
+    return problems
+
+
+def _addresses(nodes: tuple[Node, ...]) -> set[Address]:
+    known: set[Address] = set()
+    for node in nodes:
+        try:
+            known.add(parse_node_url(node.url).address)
+        except ValueError:
+            continue
+    return known
+
+
+def _drop_own_ollama_host(merged: Merged, args: LoadArgs, notes: list[str]) -> Config:
+    """Build the configuration; an OLLAMA_HOST meant for clients of this daemon is no node."""
+    config = merged.config()
+    path: Path = ("discovery", "ollama_host")
+    origin = merged.origins.get(path)
+    if origin is None or origin.where != "OLLAMA_HOST":
+        return config
+    target = parse_node_url(config.discovery.ollama_host).address
+    try:
+        listeners = (*config.listen.api_addresses(), *config.listen.console_addresses())
+    except ValueError:
+        return config
+    if not any(points_at(target, listener, args.own_addresses) for listener in listeners):
+        return config
+    notes.append(f"OLLAMA_HOST is this daemon itself ({target}), so it is not used as a node")
+    del merged.values[path], merged.origins[path]
+    return merged.config()
+
+
+def _faults(config: Config, merged: Merged, args: LoadArgs) -> list[Problem]:
+    found = validate(config, environ=args.environ, own_addresses=args.own_addresses)
+    problems: list[Problem] = []
+    for fault in found:
+        if merged.failed.isdisjoint(fault.paths):
+            origins = [_origin_of(path, merged) for path in fault.paths]
+            given = [origin for origin in origins if origin is not DEFAULT]
+            problems.append(Problem((given or origins)[0], fault.paths[0], fault.text))
+    return problems
+
+
+def _origin_of(path: Path, merged: Merged) -> Origin:
+    while path:
+        if path in merged.origins:
+            return merged.origins[path]
+        path = path[:-1]
+    return DEFAULT
+
+
+def _normal(config: Config, notes: list[str]) -> Config:
+    """Write every node's address in its normal form."""
+    nodes: list[Any] = []
+    for index, node in enumerate(config.nodes):
+        url = parse_node_url(node.url)
+        if "://" in node.url and not url.is_port_given and url.scheme == "http":
+            notes.append(f'nodes[{index}].url: "{node.url}" names no port; {url.address} is used')
+        nodes.append(msgspec.structs.replace(node, url=str(url)))
+    host = config.discovery.ollama_host
+    discovery = config.discovery
+    if host:
+        discovery = msgspec.structs.replace(discovery, ollama_host=str(parse_node_url(host)))
+    return msgspec.structs.replace(config, nodes=tuple(nodes), discovery=discovery)

@@ -1,0 +1,215 @@
+"""The sources of configuration: files, environment, flags. Each becomes one layer."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import inspect
+
+from sollold.config.address import parse_ollama_host
+from sollold.config.decode import Layer, Origin, Problem
+from sollold.config.keys import Key, Path, config_keys
+from sollold.config.locate import locate
+from sollold.config.schema import NOT_YET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path as FilePath
+
+PREFIX = "SOLLOLD_"
+"""Environment variables that set keys start with this."""
+
+OTHER_PROGRAMS = frozenset({"SOLLOLD_URL", "SOLLOLD_KEY"})
+"""Variables of sollolctl."""
+
+UNUSED = {
+    "SOLLOL_REDIS_URL": "this version does not use Redis",
+    "SOLLOL_ROUTING_LOG": "this version has no routing log of its own",
+    "SOLLOL_ROUTING_LOG_CONSOLE": "this version has no routing log of its own",
+}
+"""Variables of the predecessor that will mean something, but do not yet."""
+
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line said; empty means not given."""
+
+    listen: tuple[str, ...] = ()
+    console: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    log_level: str = ""
+    log_format: str = ""
+
+
+def file_layer(path: FilePath, *, is_required: bool) -> Layer | None:
+    """Read one TOML file; None when it is absent and need not exist."""
+    at_file = Layer(lambda _: Origin("file", str(path)))
+    fault = text = ""
+    try:
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        raw = tomllib.loads(text)
+    except FileNotFoundError:
+        if not is_required:
+            return None
+        fault = "does not exist; name a file that does, or leave out --config"
+    except OSError as exc:
+        fault = f"cannot be read: {exc.strerror}; make it a file this user may read"
+    except UnicodeDecodeError as exc:
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        origin = Origin("file", str(path), line)
+        at_file.problems.append(Problem(origin, (), "is not UTF-8 text; save it as UTF-8"))
+    except tomllib.TOMLDecodeError as exc:
+        at_file.problems.append(_syntax_problem(path, text, exc))
+    else:
+        layer = Layer(_file_locator(path, locate(text)))
+        layer.add_table(raw)
+        return layer
+    if fault:
+        at_file.problems.append(Problem(Origin("file", str(path)), (), fault))
+    return at_file
+
+
+def environment_layer(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
+    """Read every `SOLLOLD_SECTION__KEY`; also returns what was noticed and ignored."""
+    variables = {variable(path): path for path in config_keys()}
+    layer = Layer(lambda path: Origin("environment", variable(path)))
+    notes: list[str] = []
+    for name in sorted(environ):
+        if name in variables:
+            path = variables[name]
+            layer.add(path, _raw_value(config_keys()[path], environ[name]))
+        elif name.startswith(PREFIX) and name not in OTHER_PROGRAMS:
+            _unknown_variable(name, variables, layer, notes)
+        elif name in UNUSED:
+            notes.append(f"{name} has no effect: {UNUSED[name]}")
+    return layer, notes
+
+
+def ollama_layer(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
+    """Read what Ollama's own variables say; only defaults are weaker."""
+    names: dict[Path, str] = {
+        ("discovery", "ollama_host"): "OLLAMA_HOST",
+        ("http", "origins"): "OLLAMA_ORIGINS",
+    }
+    layer = Layer(lambda path: Origin("environment", names[path]))
+    notes: list[str] = []
+    host = environ.get("OLLAMA_HOST", "").strip()
+    if host:
+        try:
+            layer.add(("discovery", "ollama_host"), str(parse_ollama_host(host)))
+        except ValueError as exc:
+            notes.append(f"OLLAMA_HOST is ignored: it {exc}")
+    origins = _split(environ.get("OLLAMA_ORIGINS", ""))
+    usable = [origin for origin in origins if origin_fault(origin) is None]
+    notes += [f'OLLAMA_ORIGINS: "{text}" is ignored' for text in origins if text not in usable]
+    if usable:
+        layer.add(("http", "origins"), usable)
+    return layer, notes
+
+
+def flag_layer(flags: Flags) -> Layer:
+    """Read the command line."""
+    names: dict[Path, tuple[str, object]] = {
+        ("listen", "api"): ("--listen", list(flags.listen)),
+        ("listen", "console"): ("--console", list(flags.console)),
+        ("nodes",): ("--node", [{"url": url} for url in flags.nodes]),
+        ("log", "level"): ("--log-level", flags.log_level),
+        ("log", "format"): ("--log-format", flags.log_format),
+    }
+    layer = Layer(lambda path: Origin("flag", names[path[: 1 if path[0] == "nodes" else 2]][0]))
+    for path, (_, raw) in names.items():
+        if raw:
+            layer.add(path, raw)
+    return layer
+
+
+def variable(path: Path) -> str:
+    """Return the environment variable that sets the key at a path."""
+    names = [part for part in path if isinstance(part, str)]
+    if names[0] == "nodes":
+        names = names[:1]
+    return PREFIX + "__".join(names).upper()
+
+
+def origin_fault(text: str) -> str | None:
+    """Say what is wrong with one allowed origin, and the remedy."""
+    if text.count("*") > 1:
+        return "has more than one *; leave one"
+    if text != "*" and "://" not in text:
+        return 'has no scheme; write for example "https://chat.example.org" or "*"'
+    return None
+
+
+def _file_locator(path: FilePath, lines: dict[Path, int]) -> Callable[[Path], Origin]:
+    def where(at: Path) -> Origin:
+        while at and at not in lines:
+            at = at[:-1]
+        return Origin("file", str(path), lines.get(at, 0))
+
+    return where
+
+
+def _syntax_problem(path: FilePath, text: str, exc: tomllib.TOMLDecodeError) -> Problem:
+    message = str(exc)
+    place = _POSITION.search(message)
+    line, column = text.rstrip("\n").count("\n") + 1, 1
+    if place is not None:
+        message = message[: place.start()]
+        if place[1]:
+            line, column = int(place[1]), int(place[2])
+        else:
+            column = len(text.rstrip("\n").rpartition("\n")[2]) + 1
+    what = f"is not valid TOML: {message[:1].lower()}{message[1:]}"
+    remedy = 'texts need quotes, lists need [ ], and each key stands once: key = "text"'
+    return Problem(Origin("file", str(path), line, column), (), f"{what}; {remedy}")
+
+
+def _unknown_variable(
+    name: str, variables: dict[str, Path], layer: Layer, notes: list[str]
+) -> None:
+    flat = {known.replace("__", "_"): known for known in variables}
+    meant = flat.get(name.replace("__", "_"))
+    if meant is None and "__" not in name:
+        notes.append(f"{name} is not a setting of sollold and has no effect")
+        return
+    parts = tuple(name.removeprefix(PREFIX).lower().split("__"))
+    later = NOT_YET.get(parts) or NOT_YET.get(parts[:1])
+    if later:
+        layer.problems.append(Problem(Origin("environment", name), (), f"{later}; unset it"))
+        return
+    close = [meant] if meant else difflib.get_close_matches(name, variables, n=1, cutoff=0.7)
+    remedy = f"did you mean {close[0]}?" if close else "unset it; etc/sollold.toml lists every key"
+    origin = Origin("environment", name)
+    layer.problems.append(Problem(origin, (), f"sets no known key; {remedy}"))
+
+
+def _raw_value(key: Key, text: str) -> object:
+    if key.name == "nodes":
+        return [{"url": url} for url in _split(text)]
+    shape = key.shapes[0]
+    match shape:
+        case inspect.VarTupleType():
+            return _split(text)
+        case inspect.BoolType() if text.strip().lower() in _TRUE | _FALSE:
+            return text.strip().lower() in _TRUE
+        case inspect.IntType() | inspect.FloatType() if not (key.is_duration or key.is_size):
+            return _number(text, int if isinstance(shape, inspect.IntType) else float)
+    return text
+
+
+def _number(text: str, kind: type[int | float]) -> object:
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,126 @@
+"""What the bus keeps: an event with its number, time and origin, and the ring of the last ones.
+
+A record makes its JSON at most once, and only when somebody listens or asks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sollold.events.base import EventBase
+
+if TYPE_CHECKING:
+    from sollold.events.query import Filter
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon an event comes from."""
+
+    instance_id: str
+    hostname: str
+    pid: int
+
+
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
+    seq: int
+    timestamp: str
+    instance_id: str
+    hostname: str
+    pid: int
+    kind: str
+    text: str
+
+
+class Record(msgspec.Struct, gc=False, eq=False):
+    """A published event. `at_s` is wall-clock time."""
+
+    seq: int
+    at_s: float
+    event: EventBase
+    origin: Origin
+    encoded: bytes | None = None
+
+    def json(self) -> bytes:
+        """Return the event as one JSON object, without a line end."""
+        if self.encoded is None:
+            self.encoded = self._encode()
+        return self.encoded
+
+    def _encode(self) -> bytes:
+        event, origin = self.event, self.origin
+        head = _Head(
+            seq=self.seq,
+            timestamp=rfc3339(self.at_s),
+            instance_id=origin.instance_id,
+            hostname=origin.hostname,
+            pid=origin.pid,
+            kind=event.kind,
+            text=event.sentence(),
+        )
+        encode = msgspec.json.encode
+        parts = [encode(head), encode(event.wire())]
+        seed_fields = event.seed_fields()
+        if seed_fields:
+            parts.append(encode(seed_fields))
+        return b"{" + b",".join(part[1:-1] for part in parts) + b"}"
+
+
+class Ring:
+    """The last `size` records, oldest first."""
+
+    def __init__(self, size: int) -> None:
+        self._records: deque[Record] = deque(maxlen=size)
+
+    def append(self, record: Record) -> None:
+        """Add a record; the oldest one goes when the ring is full. No await."""
+        self._records.append(record)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def oldest_s(self) -> float | None:
+        """Wall-clock time of the oldest record; None when there is none."""
+        return self._records[0].at_s if self._records else None
+
+    def last(
+        self,
+        n: int,
+        filter_: Filter | None = None,
+        since_s: float | None = None,
+        until_s: float | None = None,
+    ) -> list[Record]:
+        """Return the newest `n` records that pass, oldest first.
+
+        Everything is looked at, because a wall clock may step back.
+        """
+        found: list[Record] = []
+        for record in reversed(self._records):
+            if len(found) >= n:
+                break
+            if since_s is not None and record.at_s < since_s:
+                continue
+            if until_s is not None and record.at_s >= until_s:
+                continue
+            if filter_ is None or filter_.matches(record):
+                found.append(record)
+        found.reverse()
+        return found
+
+
+def rfc3339(at_s: float) -> str:
+    """Return a wall-clock time in UTC with milliseconds, such as `2026-11-21T09:14:03.120Z`."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def gap_json(dropped: int, at_s: float) -> bytes:
+    """Return the line that stands where a slow reader lost events."""
+    text = f"{dropped} events dropped here (slow reader)"
+    return msgspec.json.encode(
+        {"event_type": "GAP", "timestamp": rfc3339(at_s), "kind": "gap", "text": text}
+        | {"dropped": dropped}
+    )

@@ -1,0 +1,73 @@
+"""This machine's own addresses and this daemon's own listeners.
+
+Tells which addresses lead back to this daemon, and which two mean the same machine: this one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import msgspec
+import psutil
+
+_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
+_WILDCARDS = frozenset({"0.0.0.0", "::"})
+
+
+class OwnAddresses(msgspec.Struct, frozen=True):
+    """Where this daemon listens and which addresses its machine has, all as literals."""
+
+    listeners: frozenset[tuple[str, int]] = frozenset()
+    """As bound: real ports, wildcards as such."""
+    interfaces: frozenset[str] = frozenset()
+
+    def is_local(self, address: str) -> bool:
+        """Whether the address leads to this machine."""
+        address = normal_literal(address)
+        if address in _WILDCARDS or address in self.interfaces:
+            return True
+        try:
+            return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+        except ValueError:
+            return False
+
+    def is_daemon(self, address: str, port: int) -> bool:
+        """Whether a connection to address and port reaches this daemon."""
+        address = normal_literal(address)
+        if (address, port) in self.listeners:
+            return True
+        is_any = any((wildcard, port) in self.listeners for wildcard in _WILDCARDS)
+        return is_any and self.is_local(address)
+
+
+def find_own_addresses(listeners: frozenset[tuple[str, int]]) -> OwnAddresses:
+    """Read the interfaces of this machine; `listeners` are literals and ports as bound."""
+    interfaces = frozenset(
+        normal_literal(entry.address)
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in _FAMILIES
+    )
+    return OwnAddresses(frozenset((normal_literal(h), p) for h, p in listeners), interfaces)
+
+
+def normal_literal(address: str) -> str:
+    """Return one spelling per address; text that is no literal comes back unchanged."""
+    bare, _, zone = address.partition("%")
+    try:
+        parsed = ipaddress.ip_address(bare)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{parsed}%{zone}" if zone and parsed.is_link_local else str(parsed)
+
+
+def is_literal(host: str) -> bool:
+    """Whether the host is an address rather than a name."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,377 @@
+"""One node under watch: what a round of probes asks, in which order, and what follows from it.
+
+Owns no schedule and no facts: facts go to the registry. Background work goes through `spawn`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from sollold.core.health import Frozen, Misconfigured, ProbeFailed, ProbeOk, Warming
+from sollold.core.model import NodeKind
+from sollold.nodes.client import Peer, Target, Version
+from sollold.nodes.own import is_literal
+from sollold.nodes.parse import Shown, Tags
+from sollold.nodes.race import first_good
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from sollold.core.health import Observation
+    from sollold.core.model import Digest, ModelKey, ModelView, NodeId
+    from sollold.nodes.capabilities import Capabilities
+    from sollold.nodes.client import Failure, NodeClient
+    from sollold.nodes.records import ProbeTarget
+    from sollold.nodes.registry import Registry
+
+log = logging.getLogger(__name__)
+
+_SILENT = frozenset({"timeout", "connect_timeout", "unreachable", "connect_failed", "disconnected"})
+_SHOW_TRIES = 3
+_SHOW_BATCH = 25
+
+
+class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every limit and pause of probing that is not part of health."""
+
+    limit_s: float = 2.0
+    """One liveness question."""
+    catalogue_s: float = 30.0
+    """Between two looks at a node's list of models."""
+    catalogue_limit_s: float = 10.0
+    show_limit_s: float = 10.0
+    resolve_s: float = 60.0
+    """How long a name's addresses are believed."""
+    race_s: float = 0.3
+    """Silence of one address after which the node's next one is tried beside it."""
+    frozen_limit_s: float = 1.2
+    frozen_stagger_s: float = 0.4
+    refresh_gap_s: float = 0.25
+    """Between the starts of two refreshes of all catalogues."""
+    peer_s: float = 60.0
+    least_gap_s: float = 0.1
+    """Between two rounds of one node, however often it is asked for."""
+
+
+class Tools(Protocol):
+    """What all watches share."""
+
+    registry: Registry
+    client: NodeClient
+    settings: ProbeSettings
+    capabilities: Capabilities
+    clock: Callable[[], float]
+    secret_of: Callable[[str], str | None]
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        """Return a name's literals. Raises OSError."""
+
+    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Start tracked work in the background."""
+
+    def learned(self) -> None:
+        """Have all watches apply newly learned capabilities."""
+
+
+class NodeWatch:
+    """Probes one node."""
+
+    def __init__(self, node: NodeId, tools: Tools) -> None:
+        self.node = node
+        self.wake = asyncio.Event()
+        """Set: the next round is wanted now."""
+        self._tools = tools
+        self._good: Target | None = None
+        self._is_identified = False
+        self._version = ""
+        self._residents: frozenset[Digest] = frozenset()
+        self._tags: Tags | None = None
+        self._tags_due_s = 0.0
+        self._tags_problem = ""
+        self._resolve_due_s = 0.0
+        self._resolve_problem = ""
+        self._show_failures: Counter[Digest] = Counter()
+        self._resolving: asyncio.Task[None] | None = None
+        self._listing: asyncio.Task[None] | None = None
+        self._showing: asyncio.Task[None] | None = None
+        self._freezing: asyncio.Task[None] | None = None
+        self._was_frozen = False
+
+    async def round(self, *, is_full: bool = False) -> None:
+        """Probe once; `is_full` also lists the models and waits for the list."""
+        target = self._tools.registry.target(self.node)
+        if target is None:
+            return
+        if target.kind is not NodeKind.OLLAMA:
+            text = f'nodes of kind "{target.kind}" are not supported by this version'
+            self._observe(Misconfigured(text))
+            return
+        places = await self._places(target)
+        if isinstance(places, ProbeFailed):
+            self._failed(places)
+        elif places:
+            await self._ask_who(places, target, is_full=is_full)
+        if is_full and self._listing is not None:
+            await _join(self._listing)
+
+    def start_listing(self) -> asyncio.Task[None]:
+        """Have the models listed; callers at the same time share one question. No await."""
+        if self._listing is None or self._listing.done():
+            self._listing = self._tools.spawn(self._list(), f"list {self.node}")
+        return self._listing
+
+    async def settle(self) -> None:
+        """Wait until what is being asked about models has been answered."""
+        if self._showing is not None:
+            await _join(self._showing)
+
+    async def is_frozen(self) -> bool:
+        """Whether the node leaves two fresh connections unanswered; callers share one check."""
+        if self._freezing is None or self._freezing.done():
+            self._freezing = self._tools.spawn(self._check_frozen(), f"frozen? {self.node}")
+        await _join(self._freezing)
+        return self._was_frozen
+
+    def apply(self) -> None:
+        """Publish the catalogue with all that is known of its models' capabilities."""
+        if self._tags is None:
+            return
+        models: dict[ModelKey, ModelView] = {}
+        for model in self._tags.models:
+            models.setdefault(model.key, self._tools.capabilities.apply(model, self._version))
+        self._tools.registry.set_catalogue(self.node, models)
+
+    def close(self) -> None:
+        """End the work in the background."""
+        for task in (self._resolving, self._listing, self._showing, self._freezing):
+            if task is not None:
+                task.cancel()
+
+    # Where
+
+    async def _places(self, target: ProbeTarget) -> list[Target] | ProbeFailed:
+        """Return the addresses to try, best first; none when the node is gone."""
+        if not is_literal(target.place.address.host):
+            await self._look_up(target)
+            found = self._tools.registry.target(self.node)
+            if found is None:
+                return []
+            target = found
+        if not target.addresses:
+            host = target.place.address.host
+            text = self._resolve_problem or f"the name {host} is still being looked up"
+            return ProbeFailed("unresolved", text)
+        return [self._place(target, address) for address in target.addresses]
+
+    def _place(self, target: ProbeTarget, address: str) -> Target:
+        place = target.place
+        return Target(
+            scheme=place.scheme,
+            address=address,
+            port=place.address.port,
+            path=place.path,
+            host=place.address.host,
+            key=self._tools.secret_of(target.key_env) if target.key_env else None,
+        )
+
+    async def _look_up(self, target: ProbeTarget) -> None:
+        """See that the name is resolved now and then; wait only while nothing is known."""
+        tools = self._tools
+        is_running = self._resolving is not None and not self._resolving.done()
+        if not is_running and tools.clock() >= self._resolve_due_s:
+            self._resolving = tools.spawn(self._resolve(target), f"resolve {self.node}")
+        if not target.addresses and self._resolving is not None:
+            await asyncio.wait({self._resolving}, timeout=tools.settings.limit_s)
+
+    async def _resolve(self, target: ProbeTarget) -> None:
+        tools, (host, port) = self._tools, target.place.address
+        try:
+            addresses = await tools.resolve(host, port)
+        except (OSError, UnicodeError):
+            self._resolve_problem = f"the name {host} does not resolve"
+            return
+        self._resolve_problem = ""
+        self._resolve_due_s = tools.clock() + tools.settings.resolve_s
+        tools.registry.set_addresses(self.node, addresses)
+
+    # Liveness
+
+    async def _ask_who(
+        self, places: Sequence[Target], target: ProbeTarget, *, is_full: bool
+    ) -> None:
+        tools = self._tools
+        limit_s = tools.settings.limit_s
+        calls = [partial(tools.client.version, place, limit_s) for place in places]
+        index, answers = await first_good(
+            calls, lambda answer: isinstance(answer, Version | Peer), tools.settings.race_s
+        )
+        answer = answers[0] if index >= 0 else worst(answers)
+        if not isinstance(answer, Version | Peer):
+            self._failed(answer)
+            return
+        self._good = places[index]
+        found = answer if isinstance(answer, Peer) else await self._identify(target)
+        if found is not None:
+            tools.registry.mark_peer(self.node, found.version)
+        elif isinstance(answer, Version):
+            tools.registry.unmark_peer(self.node)
+            tools.registry.prefer_address(self.node, self._good.address)
+            await self._ask_more(self._good, answer, is_full=is_full)
+
+    async def _identify(self, target: ProbeTarget) -> Peer | None:
+        """Tell a sollold that hides its name; asked once per appearance, of peers each time."""
+        if (self._is_identified and not target.is_peer) or self._good is None:
+            return None
+        self._is_identified = True
+        return await self._tools.client.peer(self._good, self._tools.settings.limit_s)
+
+    async def _ask_more(self, place: Target, answer: Version, *, is_full: bool) -> None:
+        """Ask what is in memory. Residents come first: an answering node may get work at once."""
+        tools, registry = self._tools, self._tools.registry
+        asked_s = tools.clock()
+        listed = await tools.client.ps(place, tools.settings.limit_s)
+        if isinstance(listed, ProbeFailed):
+            self._failed(listed)
+            return
+        residents = self._residents
+        if isinstance(listed, tuple):
+            registry.set_residents(self.node, listed, asked_s=asked_s)
+            residents = frozenset(resident.digest for resident in listed)
+        is_news = (answer.version, residents) != (self._version, self._residents)
+        self._version, self._residents = answer.version, residents
+        registry.set_version(self.node, answer.version)
+        self._observe(ProbeOk(answer.latency_s))
+        if is_full or is_news or tools.clock() >= self._tags_due_s:
+            _ = self.start_listing()
+
+    def _failed(self, failure: Failure) -> None:
+        """Note a failure; whatever answers next is looked at from the beginning."""
+        self._is_identified = False
+        self._tags_due_s = 0.0
+        self._resolve_due_s = 0.0
+        self._observe(failure)
+
+    def _observe(self, seen: Observation) -> None:
+        self._tools.registry.observe(self.node, seen)
+
+    # Frozen
+
+    async def _check_frozen(self) -> None:
+        """Decide within seconds whether to give up waiting; a refusal says the same sooner."""
+        self._was_frozen = False
+        tools, settings = self._tools, self._tools.settings
+        target = tools.registry.target(self.node)
+        if target is None or target.kind is not NodeKind.OLLAMA or not target.addresses:
+            return
+        place = self._place(target, target.addresses[0])
+        call = partial(tools.client.version, place, settings.frozen_limit_s)
+        index, answers = await first_good([call, call], is_sign_of_life, settings.frozen_stagger_s)
+        answer = answers[0]
+        if index < 0:
+            self._was_frozen = True
+            self._failed_by_frozen()
+        elif isinstance(answer, Version):
+            self._observe(ProbeOk(answer.latency_s))
+        elif not isinstance(answer, Peer):
+            self._was_frozen = isinstance(answer, ProbeFailed) and answer.is_refused
+            self._failed(answer)
+        self.wake.set()
+
+    def _failed_by_frozen(self) -> None:
+        self._is_identified = False
+        self._tags_due_s = 0.0
+        self._observe(Frozen("two probes unanswered while requests wait"))
+
+    # Catalogue
+
+    async def _list(self) -> None:
+        tools, place = self._tools, self._good
+        if place is None:
+            return
+        tags = await tools.client.tags(place, tools.settings.catalogue_limit_s)
+        self._tags_due_s = tools.clock() + tools.settings.catalogue_s
+        if not isinstance(tags, Tags):
+            self._complain(tags)
+            return
+        self._tags_problem = ""
+        if self._tags is None or tags.mark != self._tags.mark:
+            self._tags = tags
+        self.apply()
+        self._start_showing()
+
+    def _complain(self, failure: Failure) -> None:
+        if failure.text != self._tags_problem:
+            self._tags_problem = failure.text
+            log.warning("node %s: its list of models is not read: %s", self.node, failure.text)
+
+    def _start_showing(self) -> None:
+        is_running = self._showing is not None and not self._showing.done()
+        if self._tags is None or is_running:
+            return
+        unknown = self._tools.capabilities.unknown(self._tags.models, self._version)
+        if unknown:
+            work = self._show_all(unknown, self._version)
+            self._showing = self._tools.spawn(work, f"show {self.node}")
+
+    async def _show_all(self, models: Sequence[ModelView], version: str) -> None:
+        """Ask for each model's capabilities, one after the other; stop when the node struggles."""
+        capabilities = self._tools.capabilities
+        for number, model in enumerate(models, start=1):
+            if not capabilities.begin(model, version):
+                continue
+            try:
+                is_fine = await self._show(model, version)
+            finally:
+                capabilities.finish(model, version)
+            if not is_fine:
+                break
+            if number % _SHOW_BATCH == 0:
+                self.apply()
+        self._tools.learned()
+
+    async def _show(self, model: ModelView, version: str) -> bool:
+        tools, place = self._tools, self._good
+        if place is None:
+            return False
+        shown = await tools.client.show(place, model.name, tools.settings.show_limit_s)
+        if shown is None or isinstance(shown, Shown):
+            found = None if shown is None else shown.capabilities
+            tools.capabilities.learn(model, version, found)
+            return True
+        self._show_failures[model.digest] += 1
+        if self._show_failures[model.digest] >= _SHOW_TRIES:
+            del self._show_failures[model.digest]
+            tools.capabilities.learn(model, version, None)
+        return False
+
+
+def worst(answers: Sequence[Version | Peer | Failure]) -> Failure:
+    """Return the failure that says most; refused only when every address refuses."""
+    failures = [answer for answer in answers if not isinstance(answer, Version | Peer)]
+    return min(failures, key=_weight)
+
+
+def _weight(failure: Failure) -> int:
+    match failure:
+        case Misconfigured():
+            return 0
+        case Warming():
+            return 1
+        case _:
+            return 3 if failure.is_refused else 2
+
+
+def is_sign_of_life(answer: Version | Peer | Failure) -> bool:
+    """Whether somebody answered, if only with a refusal."""
+    return not isinstance(answer, ProbeFailed) or answer.code not in _SILENT
+
+
+async def _join(task: asyncio.Task[None]) -> None:
+    """Wait for shared work without becoming its owner."""
+    await asyncio.wait({task})

@@ -1,0 +1,305 @@
+"""The queue and the slots: who may start where, and when.
+
+Sole owner of waiting requests and of load. Every change is synchronous; `sollold.core.assign`
+decides, this module carries out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sollold.core.assign import assign, recall_target
+from sollold.core.model import Running
+from sollold.errors import Draining, NoEligibleNode, QueueFull, QueueTimeout
+from sollold.wire.errors import QUEUE_FULL_TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sollold.core.assign import AssignPolicy, NodeTable
+    from sollold.core.load import Load
+    from sollold.core.model import (
+        Fleet,
+        Grant,
+        NodeId,
+        NodeView,
+        RequestId,
+        Reservation,
+        WaitingRequest,
+    )
+    from sollold.core.queue import Queue
+    from sollold.errors import SollolError
+    from sollold.upstream.wheel import Timer, TimerWheel
+
+
+class Ticket:
+    """A place in the queue; ends with exactly one of grant, rejection, withdrawal."""
+
+    __slots__ = ("hold_timer", "limit_timer", "on_grant", "on_reject", "waiting")
+
+    def __init__(
+        self,
+        waiting: WaitingRequest,
+        on_grant: Callable[[Grant], None],
+        on_reject: Callable[[SollolError], None],
+    ) -> None:
+        self.waiting = waiting
+        self.on_grant = on_grant
+        self.on_reject = on_reject
+        self.hold_timer: Timer | None = None
+        self.limit_timer: Timer | None = None
+
+    def stop_timers(self) -> None:
+        """Cancel what would end the wait. No await."""
+        for timer in (self.hold_timer, self.limit_timer):
+            if timer is not None:
+                timer.cancel()
+        self.hold_timer = self.limit_timer = None
+
+
+class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of waiting; 0 means no bound where one is optional."""
+
+    look_ahead: int
+    max_wait_s: float
+    holder_down_s: float
+
+
+class Admission:
+    """Grants slots to waiting requests."""
+
+    def __init__(
+        self,
+        *,
+        nodes: NodeTable,
+        fleet: Callable[[], Fleet],
+        queue: Queue,
+        load: Load,
+        policy: AssignPolicy,
+        rules: QueueRules,
+        wheel: TimerWheel,
+        clock: Callable[[], float],
+        dice: Callable[[], float],
+    ) -> None:
+        self._nodes = nodes
+        self._fleet = fleet
+        self._queue = queue
+        self._load = load
+        self._policy = policy
+        self._rules = rules
+        self._wheel = wheel
+        self._clock = clock
+        self._dice = dice
+        self._tickets: dict[RequestId, Ticket] = {}
+        self._wakeup: Timer | None = None
+        self._is_pumping = False
+        self._is_draining = False
+        self.loads_started = 0
+
+    @property
+    def load(self) -> Load:
+        """What is running where."""
+        return self._load
+
+    @property
+    def queue(self) -> Queue:
+        """What waits, in order."""
+        return self._queue
+
+    @property
+    def nodes(self) -> NodeTable:
+        """The costs decisions are made from."""
+        return self._nodes
+
+    def submit(
+        self,
+        waiting: WaitingRequest,
+        on_grant: Callable[[Grant], None],
+        on_reject: Callable[[SollolError], None],
+        *,
+        is_returning: bool = False,
+    ) -> Ticket:
+        """Queue a request; both callbacks may be called before this returns. No await.
+
+        A request that returns after a failed attempt is never refused for the queue's length.
+        """
+        ticket = Ticket(waiting, on_grant, on_reject)
+        if self._is_draining and not is_returning:
+            on_reject(Draining("sollold is stopping", retry_after_s=5))
+            return ticket
+        try:
+            self._queue.push(waiting, is_returning=is_returning)
+        except QueueFull as error:
+            text = f"{QUEUE_FULL_TEXT} ({error.message})"
+            on_reject(QueueFull(text, retry_after_s=self._retry_after_s()))
+            return ticket
+        self._tickets[waiting.id] = ticket
+        self.pump()
+        if waiting.id in self._tickets:
+            self._limit_wait(ticket)
+            self._check_holders(ticket)
+        return ticket
+
+    def _limit_wait(self, ticket: Ticket) -> None:
+        now_s = self._clock()
+        limits = []
+        if self._rules.max_wait_s:
+            limits.append(ticket.waiting.arrival_s + self._rules.max_wait_s)
+        if ticket.waiting.deadline_s is not None:
+            limits.append(ticket.waiting.deadline_s)
+        if limits:
+            delay_s = max(0.0, min(limits) - now_s)
+            ticket.limit_timer = self._wheel.after(delay_s, lambda: self._time_out(ticket))
+
+    def _time_out(self, ticket: Ticket) -> None:
+        waited_s = self._clock() - ticket.waiting.arrival_s
+        text = f"waited {waited_s:.0f} s for a free node, longer than it may"
+        self._reject(ticket, QueueTimeout(text, retry_after_s=self._retry_after_s()))
+
+    def _retry_after_s(self) -> int:
+        """Guess when coming back is worth it: the time until half the running work is done."""
+        remaining = [running.expected_s for running in self._load]
+        return max(1, min(60, round(sum(remaining) / len(remaining) / 2))) if remaining else 1
+
+    def _reject(self, ticket: Ticket, error: SollolError) -> None:
+        if self._tickets.pop(ticket.waiting.id, None) is not None:
+            self._queue.remove(ticket.waiting.id)
+            ticket.stop_timers()
+            ticket.on_reject(error)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Take a request out of the queue; nothing happens if it already left. No await."""
+        if self._tickets.pop(ticket.waiting.id, None) is not None:
+            self._queue.remove(ticket.waiting.id)
+            ticket.stop_timers()
+
+    def release(self, request: RequestId) -> None:
+        """Give a slot back, exactly once per grant, and hand it on. No await."""
+        self._load.remove(request, self._clock())
+        self.pump()
+
+    def note_first_byte(self, request: RequestId) -> None:
+        """Tell that the engine has begun to answer: its model is loaded. No await."""
+        self._load.note_first(request)
+
+    def recall_target(self, running: Running, waiting: WaitingRequest) -> NodeId | None:
+        """Return a node on which an overdue request would end sooner. No await."""
+        return recall_target(
+            running, waiting, self._nodes, self._load, self._clock(), policy=self._policy
+        )
+
+    def fleet_changed(self) -> None:
+        """Look again after a node came, went or changed. No await."""
+        self._nodes.update(self._fleet())
+        self.pump()
+        for ticket in list(self._tickets.values()):
+            self._check_holders(ticket)
+
+    def pump(self) -> None:
+        """Grant what can be granted now. No await; does nothing when already at it."""
+        if self._is_pumping or not len(self._queue):
+            return
+        self._is_pumping = True
+        try:
+            now_s = self._clock()
+            head = self._queue.head(self._rules.look_ahead)
+            done = assign(
+                head, self._nodes, self._load, now_s, policy=self._policy, dice=self._dice()
+            )
+            for grant in done.grants:
+                self._grant(grant, now_s)
+            may_try = self._offer_trials(done.reservations, now_s)
+        finally:
+            self._is_pumping = False
+        if may_try:
+            self.pump()
+            return
+        self._arm(done.next_wakeup_s, now_s)
+
+    def _offer_trials(self, reservations: tuple[Reservation, ...], now_s: float) -> bool:
+        """Let runners that requests wait for try one slot more; True when one does. No await."""
+        is_new = False
+        for reservation in reservations:
+            view = self._nodes.view(reservation.node)
+            if view is not None and reservation.runner is not None:
+                is_new |= self._nodes.slots.note_waiting(
+                    view.id, reservation.runner, view.kind, view.slots, now_s
+                )
+        return is_new
+
+    def _grant(self, grant: Grant, now_s: float) -> None:
+        ticket = self._tickets.pop(grant.request)
+        self._queue.remove(grant.request)
+        ticket.stop_timers()
+        self.loads_started += grant.is_load
+        self._load.add(
+            Running(
+                request=grant.request,
+                node=grant.node,
+                runner=grant.runner,
+                client=ticket.waiting.client,
+                started_s=now_s,
+                expected_s=grant.expected_s,
+                is_loading=grant.is_load,
+                expected_load_s=grant.expected_load_s,
+                expected_first_s=grant.expected_first_s,
+            )
+        )
+        ticket.on_grant(grant)
+
+    def _arm(self, at_s: float | None, now_s: float) -> None:
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+        if at_s is not None:
+            self._wakeup = self._wheel.after(max(0.0, at_s - now_s), self.pump)
+
+    def _check_holders(self, ticket: Ticket) -> None:
+        """Refuse, or hold for a while, a request that no node can take. No await."""
+        waiting = ticket.waiting
+        holders = [node for node in self._fleet().nodes if _holds(node, waiting)]
+        hopeful = [node for node in holders if node.id not in waiting.excluded]
+        if any(node.is_routable for node in hopeful):
+            if ticket.hold_timer is not None:
+                ticket.hold_timer.cancel()
+                ticket.hold_timer = None
+        elif not hopeful:
+            self._reject(ticket, NoEligibleNode(_no_holder_text(waiting, holders)))
+        elif ticket.hold_timer is None:
+            ticket.hold_timer = self._wheel.after(
+                self._rules.holder_down_s, lambda: self._give_up(ticket)
+            )
+
+    def _give_up(self, ticket: Ticket) -> None:
+        ticket.hold_timer = None
+        holders = [node for node in self._fleet().nodes if _holds(node, ticket.waiting)]
+        text = _no_holder_text(ticket.waiting, holders)
+        self._reject(ticket, NoEligibleNode(text, retry_after_s=10))
+
+    def drain(self) -> None:
+        """Refuse what waits and what comes; running requests go on. No await."""
+        self._is_draining = True
+        for ticket in list(self._tickets.values()):
+            self._reject(ticket, Draining("sollold is stopping", retry_after_s=5))
+
+
+def _holds(node: NodeView, waiting: WaitingRequest) -> bool:
+    if waiting.pinned is not None and node.id != waiting.pinned:
+        return False
+    model = node.models.get(waiting.model)
+    return model is not None and (waiting.digest is None or model.digest == waiting.digest)
+
+
+def _no_holder_text(waiting: WaitingRequest, holders: list[NodeView]) -> str:
+    if not holders:
+        return f"no node holds '{waiting.model}' any more"
+    parts = []
+    for node in holders:
+        if node.id in waiting.excluded:
+            parts.append(f"{node.id} failed this request")
+        else:
+            why = node.reason.text if node.reason is not None else "no reason known"
+            parts.append(f"{node.id} is {node.state} ({why})")
+    return f"no node can serve '{waiting.model}' now: " + "; ".join(parts[:8])

@@ -1,0 +1,220 @@
+"""One try of one request on one node: receives the reply, holds it back until it may be committed.
+
+Owns the bytes of one reply until the client's stream takes over. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sollold.wire.watch import JsonWatch, watch_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sollold.core.model import Grant
+    from sollold.errors import UpstreamError
+    from sollold.upstream.exchange import Exchange, Head
+    from sollold.wire.routes import InferenceRoute
+    from sollold.wire.watch import Ending, Watch
+
+
+class Attempt:
+    """Receives one reply (`sollold.upstream.exchange.Receiver`).
+
+    Until `sink` is set the body is held: a stream until its first content, a whole answer until it
+    is complete or larger than `hold_bytes`. `notify` is called when the run must look: the reply is
+    ready to be committed, or over. `on_settled` is called once, when the node is done with the
+    message, however it went; it frees the slot.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_ending",
+        "_hold_bytes",
+        "_notify",
+        "_on_first_byte",
+        "_on_settled",
+        "_route",
+        "_watch",
+        "bytes_in",
+        "ended_s",
+        "error",
+        "exchange",
+        "first_content_s",
+        "grant",
+        "head",
+        "held",
+        "held_bytes",
+        "is_detached",
+        "is_dropped",
+        "is_over",
+        "is_ready",
+        "is_stream",
+        "sink",
+        "started_s",
+        "trial",
+    )
+
+    def __init__(
+        self,
+        grant: Grant,
+        route: InferenceRoute,
+        *,
+        clock: Callable[[], float],
+        hold_bytes: int,
+        notify: Callable[[], None],
+        on_first_byte: Callable[[Attempt], None],
+        on_settled: Callable[[Attempt], None],
+    ) -> None:
+        self.grant = grant
+        self._route = route
+        self._watch: Watch = JsonWatch(route)
+        self._ending: Ending | None = None
+        self._clock = clock
+        self._hold_bytes = hold_bytes
+        self._notify = notify
+        self._on_first_byte = on_first_byte
+        self._on_settled = on_settled
+        self.exchange: Exchange | None = None
+        self.head: Head | None = None
+        self.held: list[bytes] = []
+        self.held_bytes = 0
+        self.bytes_in = 0
+        self.sink: Callable[[bytes], None] | None = None
+        self.error: UpstreamError | None = None
+        self.is_ready = False
+        self.is_over = False
+        self.is_stream = False
+        self.is_detached = False
+        self.is_dropped = False
+        self.trial: int | None = None
+        self.started_s = clock()
+        self.first_content_s: float | None = None
+        self.ended_s: float | None = None
+
+    @property
+    def status(self) -> int:
+        """The reply's status, 0 before its head came."""
+        return 0 if self.head is None else self.head.status
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return a header of the reply, by lower-case name."""
+        if self.head is not None:
+            for key, value in self.head.headers:
+                if key.lower() == name:
+                    return value
+        return None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether anything of the answer itself has come."""
+        return self._watch.has_content
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether something came that has to be passed on."""
+        return self._watch.is_decided
+
+    @property
+    def frames(self) -> int:
+        """Lines or events of a stream since the first with content."""
+        return self._watch.frames
+
+    @property
+    def ends_at_line_boundary(self) -> bool:
+        """Whether a frame of ours may follow what has come."""
+        return self._watch.ends_at_line_boundary
+
+    def ending(self) -> Ending:
+        """Return how the message ended; only once it is over."""
+        if self._ending is None:
+            self._ending = self._watch.finish()
+        return self._ending
+
+    def early_error(self) -> str | None:
+        """Return the error that a stream tells before any content, while it is held back."""
+        if self.has_content or not self.is_stream:
+            return None
+        kind = (self.header(b"content-type") or b"").decode("latin-1")
+        probe = watch_for(self._route, kind)
+        probe.feed(b"".join(self.held))
+        return probe.finish().error
+
+    def on_head(self, head: Head) -> None:
+        """Take the reply's head. No await."""
+        self.head = head
+        if head.status == 200:
+            kind = (self.header(b"content-type") or b"").decode("latin-1")
+            self._watch = watch_for(self._route, kind)
+            self.is_stream = not isinstance(self._watch, JsonWatch)
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body; once committed it goes straight to the client. No await."""
+        self._watch.feed(data)
+        self.bytes_in += len(data)
+        if self.sink is not None:
+            self.sink(data)
+            return
+        if self.first_content_s is None:
+            self._first_byte()
+        if self.is_detached:
+            return
+        self.held.append(data)
+        self.held_bytes += len(data)
+        if not self.is_ready and (
+            self.held_bytes > self._hold_bytes or (self.is_stream and self._watch.is_decided)
+        ):
+            self.is_ready = True
+            if self.exchange is not None:
+                self.exchange.pause()
+            self._notify()
+
+    def _first_byte(self) -> None:
+        if self.is_stream and not self._watch.is_decided:
+            return
+        self.first_content_s = self._clock()
+        self._on_first_byte(self)
+
+    def on_end(self) -> None:
+        """Take the end of the message. No await."""
+        self._settle()
+
+    def on_error(self, error: UpstreamError) -> None:
+        """Take the news that the message will never be complete. No await."""
+        self.error = error
+        self._settle()
+
+    def fail(self, error: UpstreamError) -> None:
+        """Give up on the node: close the connection and count the attempt as failed. No await."""
+        if self.is_over:
+            return
+        if self.exchange is not None:
+            self.exchange.abort()
+        self.on_error(error)
+
+    def drop(self) -> None:
+        """Walk away: close the connection, free the slot, wake nobody. No await."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.is_dropped = True
+        self.ended_s = self._clock()
+        if self.exchange is not None:
+            self.exchange.abort()
+        self._on_settled(self)
+
+    def _settle(self) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        self.ended_s = self._clock()
+        self._on_settled(self)
+        self._notify()
+
+    def take_held(self) -> bytes:
+        """Return what was held and forget it. No await."""
+        data = self.held[0] if len(self.held) == 1 else b"".join(self.held)
+        self.held = []
+        self.held_bytes = 0
+        return data

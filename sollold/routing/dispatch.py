@@ -1,0 +1,229 @@
+"""The dispatcher: what every run shares, and the list of runs under way.
+
+Owns detached loads and the tasks that investigate silent nodes. Tells others what happened through
+the callbacks of `Reporter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from sollold.errors import SollolError
+from sollold.routing.record import Outcome, Phase
+from sollold.routing.run import RequestRun
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+
+    from sollold.core.model import Grant, NodeId, RequestId, WaitingRequest
+    from sollold.core.outcome import Verdict
+    from sollold.routing.admission import Admission
+    from sollold.routing.attempt import Attempt
+    from sollold.routing.blame import Blame
+    from sollold.routing.learning import Learner
+    from sollold.routing.pools import Pools
+    from sollold.routing.record import RequestRecord
+    from sollold.routing.run import ClientReply, Job, WholeAnswer
+    from sollold.upstream.wheel import Timer, TimerWheel
+
+_MAX_DETACHED = 64
+
+
+class DispatchSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of attempts; see `[failover]`, `[loads]` and `[limits]` in the configuration."""
+
+    attempts: int
+    overdue_s: float
+    frozen_idle_s: float
+    progress_s: float
+    hold_bytes: int
+    detach_loads: bool
+    load_limit_s: float
+
+
+class Reporter(Protocol):
+    """Hears what happens to requests; must not raise or wait."""
+
+    def queued(self, record: RequestRecord) -> None:
+        """Hear that a request waits for a slot."""
+
+    def granted(self, record: RequestRecord, grant: Grant) -> None:
+        """Hear that a request got a slot."""
+
+    def failed_over(self, record: RequestRecord, node: NodeId, text: str) -> None:
+        """Hear that an attempt was given up and another node is asked."""
+
+    def done(self, record: RequestRecord) -> None:
+        """Hear that a request ended."""
+
+
+class Dispatcher:
+    """Runs jobs."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        wheel: TimerWheel,
+        admission: Admission,
+        pools: Pools,
+        learner: Learner,
+        blame: Blame,
+        reporter: Reporter,
+        is_frozen: Callable[[NodeId], Awaitable[bool]],
+        settings: DispatchSettings,
+    ) -> None:
+        self.loop = loop
+        self.clock = time.monotonic
+        self.wheel = wheel
+        self.admission = admission
+        self.pools = pools
+        self.settings = settings
+        self.is_frozen = is_frozen
+        self._learner = learner
+        self._blame = blame
+        self._reporter = reporter
+        self._runs: dict[RequestId, RequestRun] = {}
+        self._detached: dict[Attempt, Timer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def runs(self) -> Iterable[RequestRun]:
+        """Requests under way, oldest first."""
+        return self._runs.values()
+
+    @property
+    def detached_count(self) -> int:
+        """Loads that go on although their client left."""
+        return len(self._detached)
+
+    async def serve(self, job: Job, reply: ClientReply) -> WholeAnswer | None:
+        """Answer a job; see `RequestRun.serve`."""
+        record = job.record
+        run = RequestRun(job, reply, self)
+        self._runs[record.id] = run
+        self._idle.clear()
+        try:
+            return await run.serve()
+        except SollolError as error:
+            if record.outcome is None:
+                record.outcome = Outcome.FAILED
+            if not record.status:
+                record.status = error.http_status
+            raise
+        finally:
+            del self._runs[record.id]
+            if not self._runs:
+                self._idle.set()
+            record.phase = Phase.DONE
+            record.ended_s = self.clock()
+            self._reporter.done(record)
+
+    async def drain(self, limit_s: float) -> bool:
+        """Refuse new requests and wait for those under way; True when all ended in time."""
+        self.admission.drain()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let go of detached loads and investigations. No await."""
+        for attempt in list(self._detached):
+            attempt.drop()
+        for task in self._tasks:
+            task.cancel()
+
+    # For runs -------------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Run an investigation beside the run that asked for it. No await."""
+        task = self.loop.create_task(work, name="investigate")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def on_queued(self, record: RequestRecord) -> None:
+        """Report a request that waits. No await."""
+        self._reporter.queued(record)
+
+    def on_granted(self, record: RequestRecord, attempt: Attempt) -> None:
+        """Report a grant. No await."""
+        attempt.trial = self._blame.take_trial(attempt.grant.node)
+        self._learner.started(attempt.grant)
+        self._reporter.granted(record, attempt.grant)
+
+    def on_first_byte(self, attempt: Attempt) -> None:
+        """Note that an engine has begun to answer. No await."""
+        self.admission.note_first_byte(attempt.grant.decision.request)
+        if attempt.is_stream:
+            self._learner.first_token(attempt)
+
+    def on_failover(self, record: RequestRecord, node: NodeId, text: str) -> None:
+        """Report a change of node. No await."""
+        self._reporter.failed_over(record, node, text)
+
+    def blame(self, attempt: Attempt, verdict: Verdict, text: str) -> None:
+        """Count a failed attempt. No await."""
+        self._blame.verdict(attempt.grant.node, verdict, text, attempt.trial)
+
+    def blame_engine(self, attempt: Attempt, text: str) -> None:
+        """Count a server error. No await."""
+        self._blame.engine(attempt.grant.node, text, attempt.trial)
+
+    def settle(self, run: RequestRun, attempt: Attempt) -> None:
+        """Free the attempt's slot and learn from it. No await."""
+        timer = self._detached.pop(attempt, None)
+        if timer is not None:
+            timer.cancel()
+        grant = attempt.grant
+        if attempt.error is None and not attempt.is_dropped and attempt.status == 200:
+            self._succeeded(run, attempt)
+        elif attempt.is_dropped:
+            self._blame.no_verdict(grant.node, attempt.trial)
+        self._learner.ended(grant)
+        self.admission.release(grant.decision.request)
+
+    def _succeeded(self, run: RequestRun, attempt: Attempt) -> None:
+        error = attempt.ending().error
+        if error is not None:
+            if attempt.sink is not None:
+                self._blame.engine(attempt.grant.node, error, attempt.trial)
+            return
+        first_s = None
+        if attempt.is_stream and attempt.first_content_s is not None and not attempt.grant.is_load:
+            first_s = attempt.first_content_s - attempt.started_s
+        self._blame.success(attempt.grant.node, first_s, attempt.trial)
+        self._learner.learn(run.job, run.record, attempt)
+
+    def should_recall(self, attempt: Attempt, waiting: WaitingRequest) -> bool:
+        """Whether an overdue request, alone on its node, would be sooner elsewhere."""
+        load = self.admission.load
+        mine = load.get(attempt.grant.decision.request)
+        if mine is None or load.count(mine.node) > 1:
+            return False
+        return self.admission.recall_target(mine, waiting) is not None
+
+    def may_detach(self, attempt: Attempt) -> bool:
+        """Whether the node is loading the model for this attempt and may go on doing so."""
+        return (
+            self.settings.detach_loads
+            and attempt.grant.is_load
+            and attempt.first_content_s is None
+            and attempt.exchange is not None
+            and attempt.exchange.is_sent
+            and len(self._detached) < _MAX_DETACHED
+        )
+
+    def detach(self, attempt: Attempt) -> None:
+        """Keep a load going without its client, until its first byte or the limit. No await."""
+        attempt.is_detached = True
+        attempt.held = []
+        self._detached[attempt] = self.wheel.after(self.settings.load_limit_s, attempt.drop)

@@ -1,0 +1,107 @@
+"""What finished attempts teach: rates, output lengths, slots, foreign load, residency.
+
+Durations are taken only where they mean something: an engine's prompt duration leaves out cached
+tokens that its count includes, a load duration includes waiting, and `/v1` streams carry neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sollold.core.model import TaskKind
+from sollold.core.rates import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sollold.core.load import Load
+    from sollold.core.model import Grant, RequestId
+    from sollold.core.rates import RateTable
+    from sollold.core.slots import SlotTable
+    from sollold.nodes.registry import Registry
+    from sollold.routing.attempt import Attempt
+    from sollold.routing.record import RequestRecord
+    from sollold.routing.run import Job
+
+
+class Learner:
+    """Feeds the tables that decisions are made from."""
+
+    def __init__(
+        self,
+        *,
+        rates: RateTable,
+        slots: SlotTable,
+        load: Load,
+        registry: Registry,
+        clock: Callable[[], float],
+    ) -> None:
+        self._rates = rates
+        self._slots = slots
+        self._load = load
+        self._registry = registry
+        self._clock = clock
+        self._occupancy: dict[RequestId, tuple[int, int]] = {}
+
+    def started(self, grant: Grant) -> None:
+        """Note how many share the node and the runner with a new attempt. No await."""
+        self._occupancy[grant.decision.request] = (
+            self._load.count(grant.node),
+            len(self._load.on_runner(grant.node, grant.runner)),
+        )
+
+    def first_token(self, attempt: Attempt) -> None:
+        """Judge from a first token how many requests its runner can take at once. No await."""
+        grant = attempt.grant
+        known = self._occupancy.get(grant.decision.request)
+        if known is None or grant.is_load or attempt.first_content_s is None:
+            return
+        self._slots.note_first(
+            grant.node,
+            grant.runner,
+            attempt.first_content_s,
+            started_with=known[1],
+            first_with=len(self._load.on_runner(grant.node, grant.runner)),
+            expected_s=grant.expected_first_s,
+            seen_s=attempt.first_content_s - attempt.started_s,
+        )
+
+    def ended(self, grant: Grant) -> None:
+        """Forget an attempt. No await."""
+        self._occupancy.pop(grant.decision.request, None)
+
+    def learn(self, job: Job, record: RequestRecord, attempt: Attempt) -> None:
+        """Learn from an attempt that ended well. No await."""
+        grant = attempt.grant
+        now_s = self._clock()
+        node, digest = grant.node, grant.runner.digest
+        if grant.is_load:
+            self._registry.note_resident(node, job.waiting.model, digest, grant.runner.options)
+        counters = attempt.ending().counters
+        record.prompt_tokens = counters.prompt_tokens
+        record.output_tokens = counters.output_tokens
+        first_s = 0.0
+        if attempt.first_content_s is not None and attempt.is_stream:
+            first_s = attempt.first_content_s - attempt.started_s
+            if not grant.is_load:
+                self._rates.observe_first(node, grant.expected_first_s, first_s, now_s)
+        if job.is_load and record.kind is not TaskKind.EMBED:
+            return
+        occupancy = self._occupancy.get(grant.decision.request, (1, 1))[0]
+        sample = Sample(
+            kind=record.kind,
+            prompt_tokens=counters.prompt_tokens or job.waiting.prompt_tokens,
+            prompt_s=counters.prompt_s or 0.0,
+            output_tokens=counters.output_tokens or 0.0,
+            output_s=counters.output_s or 0.0,
+            load_s=(counters.load_s or 0.0) if grant.is_load else 0.0,
+            first_s=first_s,
+            total_s=now_s - attempt.started_s,
+            occupancy=occupancy,
+            prefill_is_known=grant.is_load,
+            is_load=grant.is_load,
+            was_queued=occupancy > 1,
+            frames=attempt.frames,
+            text_bytes=job.text_bytes,
+        )
+        self._rates.observe(node, digest, sample, now_s)

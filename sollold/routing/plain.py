@@ -1,0 +1,118 @@
+"""Questions that need no slot: model details, unloading, and bodies only a node can judge."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sollold.errors import ConnectFailed, UpstreamError, UpstreamProtocol, UpstreamTimeout
+from sollold.upstream.exchange import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sollold.core.model import NodeId
+    from sollold.routing.pools import Pools
+    from sollold.upstream.exchange import Body, Exchange, Head
+
+_MAX_REPLY_BYTES = 64 << 20
+
+
+class PlainReply:
+    """A complete reply of one node."""
+
+    __slots__ = ("body", "head", "node")
+
+    def __init__(self, node: NodeId, head: Head, body: bytes) -> None:
+        self.node = node
+        self.head = head
+        self.body = body
+
+
+class _Collector:
+    """Gathers one reply (`sollold.upstream.exchange.Receiver`)."""
+
+    def __init__(self, node: NodeId, done: asyncio.Future[PlainReply]) -> None:
+        self._node = node
+        self._done = done
+        self._head: Head | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self.exchange: Exchange | None = None
+
+    def on_head(self, head: Head) -> None:
+        self._head = head
+
+    def on_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > _MAX_REPLY_BYTES:
+            if self.exchange is not None:
+                self.exchange.abort()
+            self.on_error(UpstreamProtocol(f"{self._node} sent more than {_MAX_REPLY_BYTES} bytes"))
+        else:
+            self._pieces.append(data)
+
+    def on_end(self) -> None:
+        if self._head is not None and not self._done.done():
+            self._done.set_result(PlainReply(self._node, self._head, b"".join(self._pieces)))
+
+    def on_error(self, error: UpstreamError) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)
+
+
+class PlainForwarder:
+    """Sends one request to one node and returns its whole reply."""
+
+    def __init__(self, pools: Pools, *, limit_s: float) -> None:
+        self._pools = pools
+        self._limit_s = limit_s
+
+    async def ask(self, node: NodeId, head: bytes | None, body: Body) -> PlainReply:
+        """Ask one node.
+
+        Raises:
+            UpstreamError: it gave no complete answer in time.
+        """
+        pool = self._pools.get(node)
+        if pool is None or head is None:
+            raise ConnectFailed(f"{node} has left")
+        done: asyncio.Future[PlainReply] = asyncio.get_running_loop().create_future()
+        collector = _Collector(node, done)
+        exchange = await pool.send(Request(head, body), collector)
+        collector.exchange = exchange
+        try:
+            async with asyncio.timeout(self._limit_s):
+                return await done
+        except TimeoutError:
+            text = f"{node} gave no answer in {self._limit_s:.0f} s"
+            raise UpstreamTimeout(text, phase="head") from None
+        finally:
+            exchange.abort()
+            done.cancel()
+
+    async def ask_first(
+        self,
+        nodes: Iterable[NodeId],
+        head_for: Callable[[NodeId], bytes | None],
+        body: Body,
+        is_wanted: Callable[[PlainReply], bool],
+    ) -> PlainReply:
+        """Ask nodes in order until one gives a wanted answer; else return the last answer.
+
+        Raises:
+            UpstreamError: no node answered at all.
+        """
+        last: PlainReply | None = None
+        error: UpstreamError = ConnectFailed("no node to ask")
+        for node in nodes:
+            try:
+                last = await self.ask(node, head_for(node), body)
+            except UpstreamError as failure:
+                error = failure
+                continue
+            if is_wanted(last):
+                return last
+        if last is not None:
+            return last
+        raise error

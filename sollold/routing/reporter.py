@@ -1,0 +1,208 @@
+"""Tells the rest of the daemon what happens to requests: events, figures, the log line."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sollold.events.types import (
+    FallbackTriggered,
+    OllamaNodeSelected,
+    RequestDone,
+    RequestFailed,
+    RouteDecision,
+    TaskComplete,
+    TaskQueued,
+    TaskStart,
+)
+from sollold.routing.record import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sollold.core.model import Grant, NodeId, NodeView
+    from sollold.events.bus import EventBus
+    from sollold.routing.record import RequestRecord
+
+_log = logging.getLogger(__name__)
+
+
+class EventReporter:
+    """Publishes a request's life (`sollold.routing.dispatch.Reporter`)."""
+
+    def __init__(
+        self,
+        bus: EventBus,
+        *,
+        node: Callable[[NodeId], NodeView | None],
+        on_done: Sequence[Callable[[RequestRecord], None]],
+        is_logging: bool,
+    ) -> None:
+        self._bus = bus
+        self._node = node
+        self._on_done = tuple(on_done)
+        self._is_logging = is_logging
+
+    def queued(self, record: RequestRecord) -> None:
+        """Say that a request waits for a slot. No await."""
+        self._bus.publish(
+            TaskQueued(
+                model=record.model,
+                request_id=record.id,
+                reason="every node that is worth waiting for is busy",
+                priority=record.priority,
+            )
+        )
+
+    def granted(self, record: RequestRecord, grant: Grant) -> None:
+        """Say which node was chosen, and why. No await."""
+        view = self._node(grant.node)
+        backend = None if view is None else view.kind.value
+        publish = self._bus.publish
+        queue_ms = record.queue_s * 1000
+        publish(
+            RouteDecision.of(
+                grant.decision,
+                model=record.model,
+                backend=backend,
+                request_id=record.id,
+                task=record.kind,
+                priority=record.priority,
+                queue_ms=queue_ms,
+            )
+        )
+        if view is not None:
+            publish(
+                OllamaNodeSelected(
+                    model=record.model,
+                    backend=backend,
+                    node=grant.node,
+                    request_id=record.id,
+                    node_url=view.url,
+                    reason=grant.decision.reason,
+                    priority=record.priority,
+                    attempt=record.attempts,
+                    is_load=grant.is_load,
+                    expected_first_ms=grant.expected_first_s * 1000,
+                    expected_ms=grant.expected_s * 1000,
+                )
+            )
+        publish(
+            TaskStart(
+                model=record.model,
+                backend=backend,
+                node=grant.node,
+                request_id=record.id,
+                attempt=record.attempts,
+                queue_ms=queue_ms,
+                is_load=grant.is_load,
+            )
+        )
+
+    def failed_over(self, record: RequestRecord, node: NodeId, text: str) -> None:
+        """Say that an attempt was given up. No await."""
+        _log.info("request moved on model=%s from=%s reason=%s", record.model, node, text[:300])
+        code = record.failures[-1].code if record.failures else None
+        self._bus.publish(
+            FallbackTriggered(
+                model=record.model,
+                request_id=record.id,
+                from_node=node,
+                reason=text[:300],
+                reason_code=code,
+                attempt=record.attempts + 1,
+            )
+        )
+
+    def done(self, record: RequestRecord) -> None:
+        """Say how a request ended. No await."""
+        ended_s = record.ended_s or record.received_s
+        total_ms = (ended_s - record.received_s) * 1000
+        if record.node is not None and record.granted_s is not None:
+            self._bus.publish(
+                TaskComplete(
+                    model=record.model,
+                    node=record.node,
+                    request_id=record.id,
+                    success=record.outcome is Outcome.OK,
+                    duration_ms=(ended_s - record.granted_s) * 1000,
+                    attempt=record.attempts,
+                    status=record.status or None,
+                    reason=_why(record),
+                )
+            )
+        if record.outcome is Outcome.OK:
+            self._bus.publish(_done_event(record, total_ms))
+        else:
+            self._bus.publish(_failed_event(record, total_ms))
+        for listener in self._on_done:
+            listener(record)
+        if self._is_logging:
+            _log_line(record, total_ms)
+
+
+def _why(record: RequestRecord) -> str | None:
+    return record.failures[-1].text[:300] if record.failures else None
+
+
+def _done_event(record: RequestRecord, total_ms: float) -> RequestDone:
+    first_ms = tokens_per_s = None
+    if record.is_stream and record.first_content_s is not None:
+        first_ms = (record.first_content_s - record.received_s) * 1000
+        seconds = (record.ended_s or record.first_content_s) - record.first_content_s
+        if record.output_tokens and seconds > 0:
+            tokens_per_s = record.output_tokens / seconds
+    return RequestDone(
+        model=record.model,
+        node=record.node,
+        request_id=record.id,
+        status=record.status,
+        total_ms=total_ms,
+        attempts=record.attempts,
+        queue_ms=record.queue_s * 1000,
+        first_token_ms=first_ms,
+        task=record.kind,
+        dialect=record.route.dialect,
+        prompt_tokens=record.prompt_tokens,
+        output_tokens=record.output_tokens,
+        tokens_per_s=tokens_per_s,
+    )
+
+
+def _failed_event(record: RequestRecord, total_ms: float) -> RequestFailed:
+    outcome = record.outcome or Outcome.FAILED
+    return RequestFailed(
+        model=record.model,
+        node=record.node,
+        request_id=record.id,
+        outcome=outcome.value,
+        reason=_why(record) or outcome.value.replace("_", " "),
+        reason_code=record.failures[-1].code if record.failures else None,
+        status=record.status or None,
+        total_ms=total_ms,
+        attempts=record.attempts,
+        queue_ms=record.queue_s * 1000,
+        task=record.kind,
+        dialect=record.route.dialect,
+    )
+
+
+def _log_line(record: RequestRecord, total_ms: float) -> None:
+    first_ms = -1.0
+    if record.first_content_s is not None:
+        first_ms = (record.first_content_s - record.received_s) * 1000
+    _log.info(
+        "request %s route=%s model=%s node=%s attempts=%d status=%d bytes=%d "
+        "queue_ms=%.0f first_ms=%.0f total_ms=%.0f outcome=%s",
+        record.id,
+        record.route.path,
+        record.model[:200],
+        record.node or "-",
+        record.attempts,
+        record.status,
+        record.bytes_out,
+        record.queue_s * 1000,
+        first_ms,
+        total_ms,
+        record.outcome or Outcome.FAILED,
+    )

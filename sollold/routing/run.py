@@ -1,0 +1,470 @@
+"""One request from admission to its last byte: attempts, failover, commit.
+
+A run is driven by the handler's own task, which sleeps until something happened: a grant, a reply
+that is ready, a failure, a node found frozen. It decides with `sollold.core.outcome`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from sollold.core.model import NodeId, RequestId, WaitingRequest
+from sollold.core.outcome import Fault, Verdict, is_same_refusal, judge_error_line, judge_status
+from sollold.errors import (
+    ConnectFailed,
+    UpstreamDisconnected,
+    UpstreamError,
+    UpstreamProtocol,
+    UpstreamTimeout,
+)
+from sollold.routing.attempt import Attempt
+from sollold.routing.record import Failure, Outcome, Phase, RequestRecord
+from sollold.routing.vigil import Vigil
+from sollold.upstream.exchange import Body, Request
+from sollold.wire.refusal import error_text
+from sollold.wire.routes import InferenceRoute
+from sollold.wire.watch import interrupt
+
+if TYPE_CHECKING:
+    from sollold.core.model import Grant
+    from sollold.errors import SollolError
+    from sollold.routing.admission import Ticket
+    from sollold.routing.dispatch import Dispatcher
+
+_EMPTY_STREAM = Verdict(
+    fault=Fault.NODE, may_retry=True, reached_engine=True, code="ended_without_answer"
+)
+
+
+class ClientReply(Protocol):
+    """The client's side of a streamed answer."""
+
+    async def start(self, attempt: Attempt) -> None:
+        """Send the head; the source stays paused until it is out."""
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body."""
+
+    async def finish(self) -> None:
+        """End the answer cleanly."""
+
+    def interrupt(self, frame: bytes) -> None:
+        """Tell the client in its protocol, then end so that it cannot look complete."""
+
+
+class Job(msgspec.Struct, kw_only=True, eq=False):
+    """A request as the edge hands it over."""
+
+    record: RequestRecord
+    route: InferenceRoute
+    waiting: WaitingRequest
+    is_load: bool
+    text_bytes: int
+    """Length of the prompt when it is text only, else zero."""
+    head_for: Callable[[NodeId], bytes | None]
+    """Complete request head for a node; None when the node is gone."""
+    body: Body
+
+
+class WholeAnswer(msgspec.Struct, eq=False):
+    """An answer that goes out in one piece."""
+
+    attempt: Attempt
+    body: bytes
+
+
+class RequestRun:
+    """Serves one job; `serve` is awaited once."""
+
+    def __init__(self, job: Job, reply: ClientReply, dispatcher: Dispatcher) -> None:
+        self.job = job
+        self.record = job.record
+        self._reply = reply
+        self._kit = dispatcher
+        self._waiting = job.waiting
+        self._ticket: Ticket | None = None
+        self._grants: list[Grant] = []
+        self._refusal: SollolError | None = None
+        self._live: list[Attempt] = []
+        self._excluded: set[NodeId] = set(job.waiting.excluded)
+        self._reached = 0
+        self._submissions = 0
+        self._own_replies: list[tuple[Attempt, str]] = []
+        self._last_error: UpstreamError | None = None
+        self._suspicions: list[tuple[Attempt, str]] = []
+        self._has_moved = False
+        self._has_recalled = False
+        self._vigil = Vigil(self, dispatcher)
+        self._sleeper: asyncio.Future[None] | None = None
+
+    async def serve(self) -> WholeAnswer | None:
+        """Answer the job.
+
+        Returns the whole answer for the caller to send, or None when it was streamed.
+
+        Raises:
+            SollolError: no node answered; nothing was sent to the client.
+        """
+        try:
+            self._submit()
+            while True:
+                attempt = self._ready_attempt()
+                if attempt is not None:
+                    if self._weigh(attempt):
+                        return await self._commit(attempt)
+                elif self._grants:
+                    await self._start(self._grants.pop())
+                elif self._live or self._ticket is not None:
+                    await self._sleep()
+                else:
+                    return self._conclude()
+        except asyncio.CancelledError:
+            self.record.outcome = Outcome.CANCELED
+            raise
+        finally:
+            self._close()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits for a slot and has none."""
+        return self._ticket is not None and not self._live
+
+    @property
+    def place(self) -> int | None:
+        """1-based place in the queue; None when it is not in it."""
+        if self._ticket is None:
+            return None
+        return self._kit.admission.queue.place(self._waiting.id)
+
+    def wake(self) -> None:
+        """Let the run look at what changed. No await."""
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    async def _sleep(self) -> None:
+        self._sleeper = self._kit.loop.create_future()
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+
+    # Admission ------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        """Ask for a slot on a node that has not failed this request. No await."""
+        if self._submissions or self._excluded:
+            number = self._submissions + 1
+            self._waiting = msgspec.structs.replace(
+                self._waiting,
+                id=RequestId(f"{self.record.id}.{number}") if number > 1 else self.record.id,
+                excluded=frozenset(self._excluded),
+            )
+        self._submissions += 1
+        self._refusal = None
+        ticket = self._kit.admission.submit(
+            self._waiting, self._granted, self._refused, is_returning=self._submissions > 1
+        )
+        if not self._grants and self._refusal is None:
+            self._ticket = ticket
+            if self._submissions == 1:
+                self._kit.on_queued(self.record)
+
+    def _granted(self, grant: Grant) -> None:
+        self._ticket = None
+        self._grants.append(grant)
+        self.wake()
+
+    def _refused(self, error: SollolError) -> None:
+        self._ticket = None
+        self._refusal = error
+        self.wake()
+
+    # Attempts -------------------------------------------------------------------------------
+
+    async def _start(self, grant: Grant) -> None:
+        record = self.record
+        attempt = Attempt(
+            grant,
+            self.job.route,
+            clock=self._kit.clock,
+            hold_bytes=self._kit.settings.hold_bytes,
+            notify=self.wake,
+            on_first_byte=self._first_byte,
+            on_settled=self._settled,
+        )
+        self._live.append(attempt)
+        record.attempts += 1
+        record.node = grant.node
+        record.decision = grant.decision
+        record.phase = Phase.CONNECTING
+        if record.granted_s is None:
+            record.granted_s = attempt.started_s
+        self._kit.on_granted(record, attempt)
+        pool = self._kit.pools.get(grant.node)
+        head = self.job.head_for(grant.node)
+        if pool is None or head is None:
+            attempt.fail(ConnectFailed(f"{grant.node} has left"))
+            return
+        request = Request(head, self.job.body)
+        try:
+            exchange = pool.try_send(request, attempt)
+            if exchange is None:
+                exchange = await pool.send(request, attempt)
+        except UpstreamError as error:
+            attempt.fail(error)
+            return
+        attempt.exchange = exchange
+        if attempt.is_over:
+            return
+        record.phase = Phase.READING
+        if attempt.is_ready:
+            exchange.pause()
+        elif attempt.first_content_s is None:
+            self._vigil.await_first_byte(attempt)
+
+    def _first_byte(self, attempt: Attempt) -> None:
+        """Note that the engine has begun to answer. No await."""
+        self._kit.on_first_byte(attempt)
+        self._vigil.forget(attempt)
+        if attempt.is_detached:
+            attempt.drop()
+            return
+        is_embed = self.record.kind == "embed"
+        self.record.phase = Phase.EMBEDDING if is_embed else Phase.GENERATING
+
+    def _settled(self, attempt: Attempt) -> None:
+        """Free the slot and learn: the node is done with the message. No await."""
+        self._vigil.forget(attempt)
+        self._kit.settle(self, attempt)
+
+    def _ready_attempt(self) -> Attempt | None:
+        for attempt in self._live:
+            if attempt.is_ready or attempt.is_over:
+                return attempt
+        return None
+
+    # Judging --------------------------------------------------------------------------------
+
+    def _weigh(self, attempt: Attempt) -> bool:
+        """Return whether the reply may be committed; else the attempt is given up. No await."""
+        if attempt.error is not None:
+            self._give_up(attempt, _verdict_of_error(attempt), attempt.error.message)
+            return False
+        verdict, text = self._judge(attempt)
+        if verdict.fault in (Fault.NONE, Fault.CLIENT):
+            return True
+        if self._is_second_opinion(attempt, text):
+            self._suspicions.clear()
+            return True
+        if attempt.is_over and attempt.status >= 400 and verdict.fault is not Fault.MISCONFIGURED:
+            self._own_replies.append((attempt, text))
+        self._give_up(attempt, verdict, text)
+        return False
+
+    def _judge(self, attempt: Attempt) -> tuple[Verdict, str]:
+        if attempt.status >= 400:
+            text = error_text(b"".join(attempt.held))
+            verdict = judge_status(
+                attempt.status, text, retry_after_s=_retry_after_s(attempt), is_listed=True
+            )
+            return verdict, text
+        if attempt.is_stream and not attempt.has_content:
+            error = attempt.early_error()
+            if error is not None:
+                return judge_error_line(error), error
+            if attempt.is_over and not attempt.is_decided:
+                return _EMPTY_STREAM, "the stream ended before it began"
+        return judge_status(200, ""), ""
+
+    def _is_second_opinion(self, attempt: Attempt, text: str) -> bool:
+        mine = (attempt.status, text)
+        return any(
+            is_same_refusal((other.status, other_text), mine)
+            for other, other_text in self._own_replies
+            if other.status >= 500 and other.status != 503
+        )
+
+    def _give_up(self, attempt: Attempt, verdict: Verdict, text: str) -> None:
+        """Drop an attempt that failed before commit and ask for another node. No await."""
+        node = attempt.grant.node
+        self._live.remove(attempt)
+        attempt.drop()
+        self._last_error = attempt.error or self._last_error
+        self.record.failures.append(Failure(node, verdict.code, text))
+        self._reached += verdict.reached_engine
+        if verdict.code.startswith("status_"):
+            self._suspicions.append((attempt, text))
+        else:
+            self._kit.blame(attempt, verdict, text)
+        is_refused = isinstance(attempt.error, ConnectFailed) and attempt.error.refused
+        if not is_refused:
+            self._excluded.add(node)
+        if self._live or self._ticket is not None or self._grants:
+            return
+        if verdict.may_retry and self._reached < self._kit.settings.attempts:
+            self._kit.on_failover(self.record, node, text)
+            self._submit()
+
+    def _conclude(self) -> WholeAnswer:
+        """Nobody is left to ask: forward a node's own reply, or say what happened. No await."""
+        self._accuse()
+        self.record.outcome = Outcome.FAILED
+        if self._own_replies:
+            attempt, _ = self._own_replies[-1]
+            return WholeAnswer(attempt, attempt.take_held())
+        if self._last_error is not None:
+            raise self._last_error
+        self.record.outcome = Outcome.REFUSED
+        if self._refusal is None:
+            raise UpstreamProtocol("no attempt was made")
+        raise self._refusal
+
+    def _accuse(self) -> None:
+        """Count server errors against their nodes: no second node gave the same answer."""
+        for attempt, text in self._suspicions:
+            self._kit.blame_engine(attempt, text)
+        self._suspicions.clear()
+
+    # Commit ---------------------------------------------------------------------------------
+
+    async def _commit(self, attempt: Attempt) -> WholeAnswer | None:
+        self._live.remove(attempt)
+        for other in self._live:
+            other.drop()
+        self._live = [attempt]
+        self._accuse()
+        self._withdraw()
+        self.record.node = attempt.grant.node
+        self.record.status = attempt.status
+        self.record.first_content_s = attempt.first_content_s
+        if attempt.is_over and not attempt.is_stream:
+            self._live.clear()
+            body = attempt.take_held()
+            self.record.bytes_out = len(body)
+            self.record.outcome = Outcome.OK if attempt.status < 400 else Outcome.CALLER
+            return WholeAnswer(attempt, body)
+        await self._stream(attempt)
+        return None
+
+    async def _stream(self, attempt: Attempt) -> None:
+        attempt.sink = self._reply.write
+        if attempt.held:
+            self._reply.write(attempt.take_held())
+        await self._reply.start(attempt)
+        if not attempt.is_over:
+            self._vigil.await_progress(attempt)
+            while not attempt.is_over:
+                await self._sleep()
+        self._live.clear()
+        self.record.bytes_out = attempt.bytes_in
+        ending = attempt.ending()
+        if attempt.error is not None:
+            self._kit.blame(attempt, _verdict_of_error(attempt), attempt.error.message)
+        elif not attempt.is_stream or ending.is_terminated or ending.error is not None:
+            self.record.outcome = Outcome.OK if ending.error is None else Outcome.INTERRUPTED
+            await self._reply.finish()
+            return
+        self._interrupt(attempt)
+
+    def _interrupt(self, attempt: Attempt) -> None:
+        """Tell the client that this is not the whole answer, in a way it cannot miss. No await."""
+        why = "the answer ended early" if attempt.error is None else attempt.error.message
+        self.record.outcome = Outcome.INTERRUPTED
+        self.record.failures.append(Failure(attempt.grant.node, "interrupted", why))
+        frame = b""
+        if attempt.is_stream:
+            frame = interrupt(
+                self.job.route,
+                is_stream=True,
+                at_line_boundary=attempt.ends_at_line_boundary,
+                text=f"sollold: {attempt.grant.node}: {why} (request {self.record.id})",
+            )
+        self._reply.interrupt(frame)
+
+    # Called by the vigil --------------------------------------------------------------------
+
+    def move(self, attempt: Attempt) -> bool:
+        """Ask a second node while the first attempt is kept; False when that was done before."""
+        if self._has_moved:
+            return False
+        self._has_moved = True
+        node = attempt.grant.node
+        self._excluded.add(node)
+        text = f"{node} does not answer its probes"
+        self.record.failures.append(Failure(node, "frozen", text))
+        self._kit.on_failover(self.record, node, text)
+        self._submit()
+        return True
+
+    def has_nowhere_else(self) -> bool:
+        """Whether a second node was asked for and there is none. No await."""
+        return self._refusal is not None
+
+    def recall(self, attempt: Attempt) -> bool:
+        """Take a request back from a node that others keep busy, once, if another is sooner."""
+        if self._has_recalled or not self._kit.should_recall(attempt, self._waiting):
+            return False
+        self._has_recalled = True
+        node = attempt.grant.node
+        text = "overdue there, and another node is sooner"
+        self._live.remove(attempt)
+        attempt.drop()
+        self._excluded.add(node)
+        self.record.failures.append(Failure(node, "recalled", text))
+        self._kit.on_failover(self.record, node, text)
+        self._submit()
+        self.wake()
+        return True
+
+    # End ------------------------------------------------------------------------------------
+
+    def _withdraw(self) -> None:
+        if self._ticket is not None:
+            self._kit.admission.withdraw(self._ticket)
+            self._ticket = None
+        for grant in self._grants:
+            self._kit.admission.release(grant.decision.request)
+        self._grants.clear()
+
+    def _close(self) -> None:
+        """Leave nothing behind: queue place, slots, connections, timers. No await."""
+        self._vigil.close()
+        self._withdraw()
+        for attempt in self._live:
+            if not attempt.is_over and self._kit.may_detach(attempt):
+                self._vigil.forget(attempt)
+                self._kit.detach(attempt)
+            else:
+                attempt.drop()
+        self._live.clear()
+
+
+def _verdict_of_error(attempt: Attempt) -> Verdict:
+    """Judge a broken attempt by its error."""
+    error = attempt.error
+    was_sent = attempt.exchange is not None and attempt.exchange.is_sent
+    match error:
+        case ConnectFailed(refused=True):
+            fault, code = Fault.NETWORK, "refused"
+        case ConnectFailed():
+            fault, code = Fault.NETWORK, "unreachable"
+        case UpstreamTimeout(phase="connect"):
+            fault, code = Fault.NETWORK, "connect_timeout"
+        case UpstreamTimeout():
+            fault, code = Fault.NODE, "silent"
+        case UpstreamDisconnected():
+            fault, code = Fault.NODE, "disconnected"
+        case _:
+            fault, code = Fault.NODE, "garbage"
+    return Verdict(fault=fault, may_retry=True, reached_engine=was_sent, code=code)
+
+
+def _retry_after_s(attempt: Attempt) -> float | None:
+    value = attempt.header(b"retry-after")
+    if value is not None and value.strip().isdigit():
+        return float(min(3600, int(value)))
+    return None

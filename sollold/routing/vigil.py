@@ -1,0 +1,123 @@
+"""Watches the attempts of one run for nodes that are silent, and finds out why.
+
+A node may be frozen, hung, busy with other people's work, or simply slow at a long prompt. Only the
+first three are acted upon, each in its own way; see `docs/failures.md`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sollold.errors import UpstreamTimeout
+
+if TYPE_CHECKING:
+    from sollold.routing.attempt import Attempt
+    from sollold.routing.dispatch import Dispatcher
+    from sollold.routing.run import RequestRun
+    from sollold.upstream.wheel import Timer
+
+_LONGEST_PAUSE_S = 5.0
+_SHORTEST_IDLE_STEP_S = 0.2
+_HUNG_FACTOR = 5.0
+
+
+class Vigil:
+    """Timers and investigations of one run."""
+
+    def __init__(self, run: RequestRun, kit: Dispatcher) -> None:
+        self._run = run
+        self._kit = kit
+        self._timers: dict[Attempt, Timer] = {}
+        self._is_closed = False
+
+    def await_first_byte(self, attempt: Attempt) -> None:
+        """Look into an attempt that is late with its first byte. No await."""
+        self._look_later(attempt, self._kit.settings.overdue_s)
+
+    def await_progress(self, attempt: Attempt) -> None:
+        """Look into a stream that stops. No await."""
+        self._watch_idle(attempt, 0.0)
+
+    def forget(self, attempt: Attempt) -> None:
+        """Stop watching an attempt. No await."""
+        timer = self._timers.pop(attempt, None)
+        if timer is not None:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Stop watching. No await."""
+        self._is_closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    # Before the first byte ---------------------------------------------------------------------
+
+    def _look_later(self, attempt: Attempt, delay_s: float) -> None:
+        self._timers[attempt] = self._kit.wheel.after(delay_s, lambda: self._overdue(attempt))
+
+    def _overdue(self, attempt: Attempt) -> None:
+        self._timers.pop(attempt, None)
+        if not self._is_settled(attempt):
+            self._kit.spawn(self._investigate(attempt))
+
+    def _is_settled(self, attempt: Attempt) -> bool:
+        return self._is_closed or attempt.is_over or attempt.first_content_s is not None
+
+    async def _investigate(self, attempt: Attempt) -> None:
+        is_frozen = await self._kit.is_frozen(attempt.grant.node)
+        if self._is_settled(attempt):
+            return
+        silent_s = self._kit.clock() - attempt.started_s
+        settings = self._kit.settings
+        if is_frozen:
+            self._leave_frozen(attempt, silent_s)
+        elif self._run.recall(attempt):
+            return
+        elif silent_s > max(settings.progress_s, _HUNG_FACTOR * attempt.grant.expected_s):
+            text = f"{attempt.grant.node} gave no answer for {silent_s:.0f} s"
+            attempt.fail(UpstreamTimeout(text, phase="head"))
+        if not self._is_settled(attempt):
+            pause_s = min(_LONGEST_PAUSE_S, max(settings.overdue_s, silent_s / 4))
+            self._look_later(attempt, pause_s)
+
+    def _leave_frozen(self, attempt: Attempt, silent_s: float) -> None:
+        if self._run.move(attempt):
+            return
+        if self._run.has_nowhere_else() and silent_s > self._kit.settings.frozen_idle_s:
+            text = (
+                f"{attempt.grant.node} has been frozen for {silent_s:.0f} s and no other node "
+                "can answer"
+            )
+            attempt.fail(UpstreamTimeout(text, phase="head"))
+
+    # Between bytes -------------------------------------------------------------------------------
+
+    def _watch_idle(self, attempt: Attempt, idle_s: float) -> None:
+        step_s = max(_SHORTEST_IDLE_STEP_S, self._kit.settings.frozen_idle_s / 4)
+        seen = attempt.bytes_in
+        self._timers[attempt] = self._kit.wheel.after(
+            step_s, lambda: self._look_idle(attempt, idle_s + step_s, seen)
+        )
+
+    def _look_idle(self, attempt: Attempt, idle_s: float, seen: int) -> None:
+        self._timers.pop(attempt, None)
+        if attempt.is_over or self._is_closed:
+            return
+        is_held = attempt.exchange is not None and attempt.exchange.is_paused
+        if attempt.bytes_in != seen or is_held:
+            self._watch_idle(attempt, 0.0)
+        else:
+            self._kit.spawn(self._investigate_idle(attempt, idle_s, seen))
+
+    async def _investigate_idle(self, attempt: Attempt, idle_s: float, seen: int) -> None:
+        settings = self._kit.settings
+        is_frozen = await self._kit.is_frozen(attempt.grant.node)
+        if attempt.is_over or self._is_closed:
+            return
+        limit_s = settings.frozen_idle_s if is_frozen else settings.progress_s
+        if attempt.bytes_in == seen and idle_s >= limit_s:
+            text = f"nothing came for {idle_s:.0f} s"
+            attempt.fail(UpstreamTimeout(text, phase="idle"))
+        else:
+            self._watch_idle(attempt, idle_s if attempt.bytes_in == seen else 0.0)

@@ -1,0 +1,1 @@
+"""What the operating system offers: directories, locks, listening sockets, service manager."""

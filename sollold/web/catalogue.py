@@ -1,0 +1,69 @@
+"""Answers made from memory: lists of models, what is loaded, the version. Waits for no node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from sollold.wire import catalogue as merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sollold.core.model import Digest, Fleet, ModelKey
+
+_NATIVE = "application/json; charset=utf-8"
+
+
+class Catalogue:
+    """Merged views of the fleet, made once per generation."""
+
+    def __init__(self, fleet: Callable[[], Fleet], *, version_floor: str) -> None:
+        self._fleet = fleet
+        self._version_floor = version_floor
+        self._made: dict[str, tuple[int, bytes]] = {}
+        self._digests: tuple[int, dict[ModelKey, Digest]] = (-1, {})
+
+    def _cached(self, name: str, make: Callable[[Fleet], bytes]) -> bytes:
+        fleet = self._fleet()
+        known = self._made.get(name)
+        if known is not None and known[0] == fleet.generation:
+            return known[1]
+        body = make(fleet)
+        self._made[name] = (fleet.generation, body)
+        return body
+
+    def digest_of(self, model: ModelKey) -> Digest | None:
+        """Return the digest that this name stands for, as listed; None when nobody holds it."""
+        fleet = self._fleet()
+        if self._digests[0] != fleet.generation:
+            self._digests = (fleet.generation, merge.preferred_digests(fleet))
+        return self._digests[1].get(model)
+
+    async def root(self, request: web.Request) -> web.Response:
+        """Answer `/` on the API listener."""
+        return _answer(b"Ollama is running", "text/plain; charset=utf-8")
+
+    async def version(self, request: web.Request) -> web.Response:
+        """Answer `/api/version`."""
+        body = self._cached("version", lambda fleet: merge.version(fleet, self._version_floor))
+        return _answer(body, _NATIVE)
+
+    async def tags(self, request: web.Request) -> web.Response:
+        """Answer `/api/tags`."""
+        return _answer(self._cached("tags", merge.tags), _NATIVE)
+
+    async def ps(self, request: web.Request) -> web.Response:
+        """Answer `/api/ps`."""
+        return _answer(self._cached("ps", merge.ps), _NATIVE)
+
+    async def v1_models(self, request: web.Request) -> web.Response:
+        """Answer `/v1/models`."""
+        return _answer(self._cached("v1_models", merge.v1_models), "application/json")
+
+
+def _answer(body: bytes, content_type: str) -> web.Response:
+    response = web.Response(body=body)
+    response.headers["Content-Type"] = content_type
+    return response

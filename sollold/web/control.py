@@ -1,0 +1,172 @@
+"""`/api/v1`, `/api/health` and the event stream: what the daemon says about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from weakref import WeakSet
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from sollold import api_types
+from sollold.errors import NodeNotFound
+from sollold.events.query import EventQuery, Filter
+from sollold.events.ring import gap_json, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sollold.core.model import Fleet
+    from sollold.events.bus import Batch, EventBus, Subscription
+    from sollold.web.documents import Documents
+
+_MAX_SOCKETS = 64
+_HEARTBEAT_S = 20.0
+_SEND_LIMIT_S = 30.0
+_GREETING_EVENTS = 50
+
+
+class ControlApi:
+    """Handlers of the daemon's own documents and streams."""
+
+    def __init__(self, *, documents: Documents, bus: EventBus, fleet: Callable[[], Fleet]) -> None:
+        self._documents = documents
+        self._bus = bus
+        self._fleet = fleet
+        self._sockets: WeakSet[web.WebSocketResponse] = WeakSet()
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get("/api/health", self.health, allow_head=False),
+            web.get("/api/v1/status", self.status, allow_head=False),
+            web.get("/api/v1/nodes", self.nodes, allow_head=False),
+            web.get("/api/v1/nodes/{name}", self.node, allow_head=False),
+            web.get("/api/v1/requests", self.requests, allow_head=False),
+            web.get("/api/v1/events", self.events, allow_head=False),
+            web.get("/ws/routing_events", self.routing_events, allow_head=False),
+        ]
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Answer `/api/health`; 503 when nothing can be served."""
+        document = self._documents.health()
+        status = 503 if document["status"] == "unhealthy" else 200
+        return _json(msgspec.json.encode(document), status=status)
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Answer `/api/v1/status`."""
+        return _json(api_types.encode(self._documents.status()))
+
+    async def nodes(self, request: web.Request) -> web.Response:
+        """Answer `/api/v1/nodes`."""
+        return _json(api_types.encode(self._documents.nodes()))
+
+    async def node(self, request: web.Request) -> web.Response:
+        """Answer `/api/v1/nodes/{name}`."""
+        name = request.match_info["name"]
+        document = self._documents.node(name)
+        if document is None:
+            known = [node.id for node in self._fleet().nodes]
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise NodeNotFound(f"no node '{name[:100]}'{hint}")
+        return _json(api_types.encode(document))
+
+    async def requests(self, request: web.Request) -> web.Response:
+        """Answer `/api/v1/requests`."""
+        return _json(api_types.encode(self._documents.requests()))
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Answer `/api/v1/events`: the last ones, or with `follow=1` those to come as NDJSON."""
+        now_s = time.time()
+        query = EventQuery.parse(request.query, now_s)
+        if query.is_follow:
+            return await self._follow(request, query)
+        records = self._bus.last(query.limit, query.filter, query.since_s, query.until_s)
+        document = api_types.EventsDocument(
+            at=rfc3339(now_s), events=tuple(msgspec.Raw(record.json()) for record in records)
+        )
+        return _json(api_types.encode(document))
+
+    async def _follow(self, request: web.Request, query: EventQuery) -> web.StreamResponse:
+        subscription = self._bus.subscribe(query.filter)
+        try:
+            records = self._bus.last(query.limit, query.filter, query.since_s, query.until_s)
+            response = web.StreamResponse(
+                headers={"Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}
+            )
+            await response.prepare(request)
+            await response.write(b"".join(record.json() + b"\n" for record in records))
+            async for batch in subscription:
+                await response.write(b"".join(line + b"\n" for line in _lines(batch)))
+            return response
+        finally:
+            subscription.close()
+
+    async def routing_events(self, request: web.Request) -> web.StreamResponse:
+        """Push events over a WebSocket: the last few, then each as it happens, in JSON arrays."""
+        _check_origin(request)
+        if len(self._sockets) >= _MAX_SOCKETS:
+            raise web.HTTPServiceUnavailable(reason="too many event listeners")
+        wanted = Filter.parse(request.query)
+        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=4096)
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        subscription = self._bus.subscribe(wanted)
+        reader = asyncio.create_task(_read_until_closed(socket, subscription), name="ws-read")
+        try:
+            recent = self._bus.last(_GREETING_EVENTS, wanted)
+            await _send(socket, [item.json() for item in recent])
+            async for batch in subscription:
+                async with asyncio.timeout(_SEND_LIMIT_S):
+                    await _send(socket, _lines(batch))
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            subscription.close()
+            reader.cancel()
+            self._sockets.discard(socket)
+            await socket.close()
+        return socket
+
+    async def close_sockets(self, app: web.Application) -> None:
+        """Say goodbye to every listener; for `on_shutdown`."""
+        self._bus.close()
+        for socket in list(self._sockets):
+            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"sollold is stopping")
+
+
+async def _read_until_closed(socket: web.WebSocketResponse, subscription: Subscription) -> None:
+    """Ignore what a listener says; end its subscription when it leaves."""
+    async for message in socket:
+        if message.type is WSMsgType.ERROR:
+            break
+    subscription.close()
+
+
+def _lines(batch: Batch) -> list[bytes]:
+    lines = [record.json() for record in batch.records]
+    if batch.dropped:
+        lines.insert(0, gap_json(batch.dropped, time.time()))
+    return lines
+
+
+async def _send(socket: web.WebSocketResponse, lines: list[bytes]) -> None:
+    await socket.send_str((b"[" + b",".join(lines) + b"]").decode())
+
+
+def _check_origin(request: web.Request) -> None:
+    """Refuse pages of other sites: a browser sends cookies and reads answers over WebSockets."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        raise web.HTTPForbidden(reason="this page may not listen to events")
+
+
+def _json(body: bytes, *, status: int = 200) -> web.Response:
+    response = web.Response(body=body, status=status)
+    response.headers["Content-Type"] = "application/json; charset=utf-8"
+    return response

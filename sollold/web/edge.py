@@ -1,0 +1,209 @@
+"""The outermost middleware: who may call, what every answer carries, how errors look.
+
+The only place that turns an error into HTTP. Origins and hosts follow Ollama's own rules; unknown
+paths, wrong methods and trailing slashes are answered as Ollama's web framework does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from sollold.api_types import ErrorBody, ErrorDocument, encode
+from sollold.core.model import Dialect, RequestId
+from sollold.errors import InternalError, LoopDetected, SollolError
+from sollold.log import request_id as current_request_id
+from sollold.web.context import CONTEXT, Context
+from sollold.wire.cors import Allowed, Denied
+from sollold.wire.errors import error_body
+from sollold.wire.headers import (
+    new_request_id,
+    passed_through,
+    valid_request_id,
+    via_element,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aiohttp.typedefs import Handler
+
+    from sollold.wire.cors import HostPolicy, OriginPolicy
+
+_log = logging.getLogger(__name__)
+
+_REDIRECT_BODY = '<a href="{path}">{text}</a>.\n\n'
+
+
+class Edge:
+    """Checks and decorates every request; `middleware` goes first in the application."""
+
+    def __init__(
+        self,
+        *,
+        instance: str,
+        origins: OriginPolicy,
+        hosts: Mapping[int, HostPolicy],
+        methods: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self._instance = instance
+        self._via = via_element(instance)
+        self._origins = origins
+        self._hosts = hosts
+        self._methods = methods
+        self.errors = 0
+
+    @property
+    def via(self) -> str:
+        """This instance's entry in `Via`."""
+        return self._via
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer a request or turn what went wrong into an answer."""
+        headers: list[tuple[str, str]] = [("Via", self._via), ("Server", "sollold")]
+        refusal = self._admit(request, headers)
+        if refusal is not None:
+            return _with_headers(refusal, headers)
+        sent_id = request.headers.get("X-Request-Id")
+        if sent_id is not None and valid_request_id(sent_id):
+            request_id = RequestId(sent_id)
+        else:
+            request_id = new_request_id(os.urandom(8))
+        headers.append(("X-Request-Id", request_id))
+        context = Context(request_id, headers, request.path)
+        request[CONTEXT] = context
+        token = current_request_id.set(request_id)
+        try:
+            response = await self._answer(request, handler, context)
+        finally:
+            current_request_id.reset(token)
+        return response if response.prepared else _with_headers(response, headers)
+
+    def _admit(self, request: web.Request, headers: list[tuple[str, str]]) -> web.Response | None:
+        """Apply the origin and host rules; a response means the request ends here."""
+        origin = request.headers.get("Origin")
+        host = request.headers.get("Host", "")
+        if origin is not None:
+            verdict = self._origins.decide(origin, host)
+            if isinstance(verdict, Denied):
+                return web.Response(status=403)
+            if isinstance(verdict, Allowed):
+                headers.extend(verdict.headers)
+                if request.method == "OPTIONS":
+                    headers.extend(self._origins.preflight_headers())
+                    return web.Response(status=204)
+        return self._check_host(request, host)
+
+    def _check_host(self, request: web.Request, host: str) -> web.Response | None:
+        name = request.transport.get_extra_info("sockname") if request.transport else None
+        policy = self._hosts.get(name[1]) if isinstance(name, tuple) else None
+        if policy is None or not policy.is_checked:
+            return None
+        if not policy.accepts(host):
+            _log.warning(
+                "refused a request for host %r; if a reverse proxy sends it, add the name to "
+                "[listen] allowed_hosts",
+                host[:200],
+            )
+            return web.Response(status=403)
+        if request.method == "OPTIONS" and policy.is_name(host):
+            return web.Response(status=204)
+        return None
+
+    async def _answer(
+        self, request: web.Request, handler: Handler, context: Context
+    ) -> web.StreamResponse:
+        try:
+            via = request.headers.getall("Via", ())
+            if via and passed_through(via, self._instance):
+                raise LoopDetected("this request already passed here: the nodes form a loop")
+            return await handler(request)
+        except web.HTTPNotFound:
+            return self._not_found(request)
+        except web.HTTPMethodNotAllowed as error:
+            return self._wrong_method(request, error.allowed_methods)
+        except web.HTTPException as error:
+            return error_response(context, error.status, error.reason)
+        except SollolError as error:
+            return error_response(
+                context,
+                error.http_status,
+                error.message,
+                code=error.code,
+                retry_after_s=error.retry_after_s,
+            )
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            self.errors += 1
+            _log.exception("a request failed inside sollold: %s %s", request.method, request.path)
+            bug = InternalError("internal error in sollold; its log has the details")
+            return error_response(context, bug.http_status, bug.message)
+
+    def _not_found(self, request: web.Request) -> web.Response:
+        raw = request.rel_url.raw_path
+        clean = "/" + "/".join(part for part in raw.split("/") if part)
+        if clean != raw and clean in self._methods:
+            is_doubled = "//" in raw
+            status = 301 if request.method == "GET" and not is_doubled else 307
+            return _redirect(request, clean, status)
+        return web.Response(status=404, body=b"404 page not found", content_type="text/plain")
+
+    def _wrong_method(self, request: web.Request, allowed: Iterable[str]) -> web.Response:
+        methods = self._methods.get(request.path, tuple(sorted(allowed)))
+        return web.Response(
+            status=405,
+            body=b"405 method not allowed",
+            content_type="text/plain",
+            headers={"Allow": ", ".join(methods)},
+        )
+
+
+def _with_headers(
+    response: web.StreamResponse, headers: Iterable[tuple[str, str]]
+) -> web.StreamResponse:
+    for name, value in headers:
+        response.headers[name] = value
+    return response
+
+
+def _redirect(request: web.Request, path: str, status: int) -> web.Response:
+    query = request.rel_url.raw_query_string
+    location = f"{path}?{query}" if query else path
+    response = web.Response(status=status, headers={"Location": location})
+    if request.method == "GET":
+        text = "Moved Permanently" if status == 301 else "Temporary Redirect"
+        response.body = _REDIRECT_BODY.format(path=location, text=text).encode()
+        response.headers["Content-Type"] = "text/html; charset=utf-8"
+    else:
+        response.headers.popall("Content-Type", None)
+    return response
+
+
+def error_response(
+    context: Context,
+    status: int,
+    text: str,
+    *,
+    code: str = "error",
+    retry_after_s: int | None = None,
+    is_early: bool = False,
+) -> web.Response:
+    """Return an error in the caller's dialect; `is_early` when the request itself is at fault."""
+    dialect = Dialect.OPENAI if context.is_v1 else Dialect.OLLAMA
+    if context.is_control:
+        document = ErrorDocument(error=ErrorBody(code=code, message=text))
+        body, content_type = encode(document), "application/json; charset=utf-8"
+    else:
+        body, content_type = error_body(dialect, status, text, is_early=is_early)
+    response = web.Response(status=status, body=body)
+    response.headers["Content-Type"] = content_type
+    response.headers["X-Sollold-Error"] = "sollold"
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    return response

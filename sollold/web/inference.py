@@ -1,0 +1,417 @@
+"""Routes that reach an engine: read the body, name the model, hand over to the dispatcher."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from sollold.core.model import Dialect, TaskKind, WaitingRequest
+from sollold.core.names import key_of
+from sollold.errors import ModelNotFound, NoEligibleNode, UnsupportedEncoding, UpstreamError
+from sollold.routing.plain import PlainReply
+from sollold.routing.record import RequestRecord
+from sollold.routing.run import Job
+from sollold.web.context import CONTEXT
+from sollold.web.edge import error_response
+from sollold.web.reply import (
+    StreamReply,
+    merged_headers,
+    routing_note,
+    wants_note,
+    whole_response,
+)
+from sollold.wire.errors import missing_or_invalid_name, model_not_found
+from sollold.wire.peek import BodyProblem, peek
+from sollold.wire.routes import InferenceRoute
+from sollold.wire.routing_note import RoutingNote
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from sollold.core.model import Digest, Fleet, ModelKey, NodeId, NodeView
+    from sollold.core.rates import RateTable
+    from sollold.routing.dispatch import Dispatcher
+    from sollold.routing.plain import PlainForwarder
+    from sollold.upstream.wheel import TimerWheel
+    from sollold.web.body import BodyStore, StoredBody
+    from sollold.web.catalogue import Catalogue
+    from sollold.wire.headers import HeadWriter
+    from sollold.wire.peek import Peek
+
+_MEDIA_TOKENS = 768
+_MAX_TIMEOUT_S = 86_400.0
+
+
+class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How answers are sent; see `[limits]` and `[replies]`."""
+
+    spool_bytes: int
+    stall_s: float
+    notes_in_body: bool
+
+
+class NodeHead:
+    """What is constant in the heads sent to one node."""
+
+    __slots__ = ("path", "writer")
+
+    def __init__(self, path: str, writer: HeadWriter) -> None:
+        self.path = path
+        self.writer = writer
+
+
+class ClientIdentity:
+    """Tells clients apart for fairness: by key, else by address."""
+
+    def __init__(self, trusted_proxies: Iterable[str]) -> None:
+        self._trusted = tuple(ipaddress.ip_network(item, strict=False) for item in trusted_proxies)
+
+    def of(self, request: web.Request) -> str:
+        """Return a stable name for the caller; keys are never kept as such."""
+        key = request.headers.get("Authorization") or request.headers.get("x-api-key")
+        if key:
+            return "key:" + hashlib.sha256(key.encode()).hexdigest()[:12]
+        address = request.remote or "local"
+        if self._trusted and self._is_trusted(address):
+            forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+            for hop in reversed([part.strip() for part in forwarded if part.strip()]):
+                if not self._is_trusted(hop):
+                    return hop[:64]
+        return address
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._trusted)
+
+
+class InferenceApi:
+    """Handlers of Ollama's and OpenAI's inference routes, and of `/api/show`."""
+
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatcher,
+        plain: PlainForwarder,
+        bodies: BodyStore,
+        catalogue: Catalogue,
+        fleet: Callable[[], Fleet],
+        refresh: Callable[[], Awaitable[None]],
+        node_head: Callable[[NodeId], NodeHead | None],
+        rates: RateTable,
+        wheel: TimerWheel,
+        clients: ClientIdentity,
+        via: str,
+        limits: ReplyLimits,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._plain = plain
+        self._bodies = bodies
+        self._catalogue = catalogue
+        self._fleet = fleet
+        self._refresh = refresh
+        self._node_head = node_head
+        self._rates = rates
+        self._wheel = wheel
+        self._clients = clients
+        self._via = via
+        self._limits = limits
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes, one handler each."""
+        return [web.post(route.path, self._handler(route)) for route in InferenceRoute]
+
+    def _handler(
+        self, route: InferenceRoute
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            body = await self._read(request, route)
+            try:
+                return await self._serve(request, route, body)
+            finally:
+                body.close()
+
+        return handle
+
+    async def _read(self, request: web.Request, route: InferenceRoute) -> StoredBody:
+        encoding = request.headers.get("Content-Encoding", "").lower()
+        if encoding == "zstd":
+            raise UnsupportedEncoding(
+                "zstd bodies need the extra: pip install 'sollold[zstd]', or send the body plain"
+            )
+        return await self._bodies.read(request)
+
+    async def _serve(
+        self, request: web.Request, route: InferenceRoute, body: StoredBody
+    ) -> web.StreamResponse:
+        try:
+            seen = peek(route, body.whole())
+        except BodyProblem as problem:
+            if problem.kind == "empty":
+                return error_response(request[CONTEXT], 400, problem.text, is_early=True)
+            return await self._let_a_node_judge(request, route, body, problem.text)
+        fault = missing_or_invalid_name(route, seen.model)
+        if fault is not None:
+            return error_response(request[CONTEXT], *fault)
+        key = key_of(seen.model)
+        if key is None:
+            return error_response(request[CONTEXT], 400, "invalid model name")
+        digest = await self._find(key)
+        if digest is None:
+            text = model_not_found(route, seen.model)
+            return error_response(request[CONTEXT], 404, text)
+        if route is InferenceRoute.API_SHOW:
+            return await self._show(request, body, key, digest)
+        if seen.is_unload:
+            return await self._unload(request, body, key, digest)
+        return await self._infer(request, route, body, seen, key, digest)
+
+    async def _find(self, key: ModelKey) -> Digest | None:
+        """Return the model's digest, asking all nodes once more before giving up."""
+        digest = self._catalogue.digest_of(key)
+        if digest is None:
+            await self._refresh()
+            digest = self._catalogue.digest_of(key)
+        return digest
+
+    # Inference ------------------------------------------------------------------------------
+
+    async def _infer(
+        self,
+        request: web.Request,
+        route: InferenceRoute,
+        body: StoredBody,
+        seen: Peek,
+        key: ModelKey,
+        digest: Digest,
+    ) -> web.StreamResponse:
+        now_s = self._dispatcher.clock()
+        kind = route.kind or TaskKind.CHAT
+        record = RequestRecord(
+            request=request[CONTEXT].id,
+            route=route,
+            kind=kind,
+            model=seen.model,
+            client=self._clients.of(request),
+            priority=_priority(request),
+            is_stream=seen.stream,
+            received_s=now_s,
+        )
+        job = Job(
+            record=record,
+            route=route,
+            waiting=self._waiting(request, record, seen, key, digest),
+            is_load=seen.is_load,
+            text_bytes=0 if seen.media_count else seen.prompt_bytes,
+            head_for=self._head_maker(request, body),
+            body=_upstream_body(body),
+        )
+        note = self._note(request, route, record)
+        reply = StreamReply(
+            request,
+            record,
+            wheel=self._wheel,
+            spool_bytes=self._limits.spool_bytes,
+            stall_s=self._limits.stall_s,
+            note=note,
+        )
+        answer = await self._dispatcher.serve(job, reply)
+        if answer is not None:
+            return whole_response(request, answer, record, note)
+        if reply.response is None:
+            raise AssertionError("a streamed answer has a response")
+        return reply.response
+
+    def _note(
+        self, request: web.Request, route: InferenceRoute, record: RequestRecord
+    ) -> RoutingNote | None:
+        """Return what adds routing data to the body, where it is asked for and has a place."""
+        if not wants_note(request, is_default=self._limits.notes_in_body):
+            return None
+        if record.is_stream and route.dialect is Dialect.OPENAI:
+            return None
+        return RoutingNote(lambda: routing_note(record, self._dispatcher.clock))
+
+    def _waiting(
+        self, request: web.Request, record: RequestRecord, seen: Peek, key: ModelKey, digest: Digest
+    ) -> WaitingRequest:
+        now_s = record.received_s
+        prompt_tokens = seen.prompt_bytes / self._rates.bytes_per_token(digest)
+        output_tokens = 0.0
+        if record.kind is not TaskKind.EMBED and not seen.is_load:
+            output_tokens = self._rates.expected_output(
+                digest, record.kind, seen.num_predict, now_s
+            )
+        return WaitingRequest(
+            id=record.id,
+            model=key,
+            digest=digest,
+            options=seen.options,
+            kind=record.kind,
+            is_stream=seen.stream,
+            priority=record.priority,
+            arrival_s=now_s,
+            prompt_tokens=prompt_tokens + seen.media_count * _MEDIA_TOKENS,
+            output_tokens=output_tokens,
+            pinned=self._pinned(request),
+            client=record.client,
+            deadline_s=_deadline_s(request, now_s),
+        )
+
+    def _pinned(self, request: web.Request) -> NodeId | None:
+        """Return the node the caller insists on."""
+        name = request.headers.get("X-Sollold-Pin")
+        if name is None:
+            return None
+        for node in self._fleet().nodes:
+            if node.id == name:
+                return node.id
+        raise ModelNotFound(f"node '{name[:100]}' not found")
+
+    def _head_maker(
+        self, request: web.Request, body: StoredBody
+    ) -> Callable[[NodeId], bytes | None]:
+        headers = tuple(request.headers.items())
+        request_id = request[CONTEXT].id
+        size_bytes = body.size_bytes
+        method, target = request.method, _target(request)
+
+        def make(node: NodeId) -> bytes | None:
+            constant = self._node_head(node)
+            if constant is None:
+                return None
+            return constant.writer.write(
+                method,
+                constant.path + target,
+                headers,
+                content_length=size_bytes,
+                via=self._via,
+                request_id=request_id,
+            )
+
+        return make
+
+    # Questions to nodes -----------------------------------------------------------------------
+
+    async def _let_a_node_judge(
+        self, request: web.Request, route: InferenceRoute, body: StoredBody, text: str
+    ) -> web.StreamResponse:
+        """Have a live node word its own refusal; ours when there is none."""
+        nodes = [node.id for node in self._fleet().nodes if node.is_routable][:2]
+        try:
+            reply = await self._plain.ask_first(
+                nodes, self._head_maker(request, body), _upstream_body(body), _is_judgement
+            )
+        except UpstreamError:
+            return error_response(request[CONTEXT], 400, text)
+        if not _is_judgement(reply):
+            return error_response(request[CONTEXT], 400, text)
+        return _plain_response(request, reply)
+
+    async def _show(
+        self, request: web.Request, body: StoredBody, key: ModelKey, digest: Digest
+    ) -> web.StreamResponse:
+        nodes = self._holders(key, digest)
+        reply = await self._plain.ask_first(
+            nodes, self._head_maker(request, body), _upstream_body(body), _is_fine
+        )
+        return _plain_response(request, reply)
+
+    async def _unload(
+        self, request: web.Request, body: StoredBody, key: ModelKey, digest: Digest
+    ) -> web.StreamResponse:
+        """Send an unload to every node that has the model in memory, else to one that holds it."""
+        holders = self._holders(key, digest)
+        resident = {
+            node.id
+            for node in self._fleet().nodes
+            if any(item.digest == digest for item in node.residents)
+        }
+        targets = [node for node in holders if node in resident] or holders[:1]
+        make = self._head_maker(request, body)
+        answers = await asyncio.gather(
+            *(self._plain.ask(node, make(node), _upstream_body(body)) for node in targets),
+            return_exceptions=True,
+        )
+        replies = [item for item in answers if isinstance(item, PlainReply)]
+        for reply in sorted(replies, key=lambda item: item.head.status != 200):
+            return _plain_response(request, reply)
+        for error in answers:
+            if isinstance(error, BaseException):
+                raise error
+        raise NoEligibleNode("no node to unload the model from")
+
+    def _holders(self, key: ModelKey, digest: Digest) -> list[NodeId]:
+        """Return live holders of a model, those that answer best first.
+
+        Raises:
+            NoEligibleNode: every holder is down.
+        """
+        holders = [
+            node
+            for node in self._fleet().nodes
+            if key in node.models and node.models[key].digest == digest
+        ]
+        live = [node for node in holders if node.is_routable]
+        if not live:
+            names = ", ".join(f"{node.id} ({_why(node)})" for node in holders[:8])
+            raise NoEligibleNode(
+                f"every node that holds '{key}' is down: {names}", retry_after_s=10
+            )
+        return [node.id for node in sorted(live, key=lambda node: node.is_ejected)]
+
+
+def _target(request: web.Request) -> str:
+    """Return path and query for a node; what is meant for this daemon is left out."""
+    url = request.rel_url
+    if url.raw_query_string and (url.query.keys() & {"priority", "routing"}):
+        url = url.without_query_params("priority", "routing")
+    return url.raw_path_qs
+
+
+def _why(node: NodeView) -> str:
+    return node.reason.text if node.reason is not None else str(node.state)
+
+
+def _is_judgement(reply: PlainReply) -> bool:
+    return 400 <= reply.head.status < 500 or reply.head.status == 200
+
+
+def _is_fine(reply: PlainReply) -> bool:
+    return reply.head.status < 500 and reply.head.status != 404
+
+
+def _upstream_body(body: StoredBody) -> bytes | StoredBody:
+    return body.data if isinstance(body.data, bytes) else body
+
+
+def _plain_response(request: web.Request, reply: PlainReply) -> web.Response:
+    response = web.Response(status=reply.head.status, body=reply.body)
+    response.headers.popall("Content-Type", None)
+    for name, value in merged_headers(reply.head, request[CONTEXT]):
+        response.headers[name] = value
+    response.headers["X-Sollold-Node"] = reply.node
+    return response
+
+
+def _priority(request: web.Request) -> int:
+    """Return the priority asked for by header or query, 5 when none or nonsense."""
+    text = request.headers.get("X-Sollold-Priority") or request.query.get("priority", "")
+    return min(10, max(1, int(text))) if text.isascii() and text.isdigit() else 5
+
+
+def _deadline_s(request: web.Request, now_s: float) -> float | None:
+    """Return the client's own time-out as a moment, as OpenAI's libraries declare it."""
+    text = request.headers.get("X-Stainless-Timeout", "")
+    try:
+        timeout_s = float(text)
+    except ValueError:
+        return None
+    return now_s + timeout_s if 0.0 < timeout_s < _MAX_TIMEOUT_S else None

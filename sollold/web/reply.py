@@ -1,0 +1,144 @@
+"""Turns a node's reply into the client's: headers, whole answers, streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from sollold.web.client_stream import ClientStream
+from sollold.web.context import CONTEXT
+from sollold.wire.headers import reply_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sollold.routing.attempt import Attempt
+    from sollold.routing.record import RequestRecord
+    from sollold.routing.run import WholeAnswer
+    from sollold.upstream.exchange import Head
+    from sollold.upstream.wheel import TimerWheel
+    from sollold.web.context import Context
+    from sollold.wire.routing_note import RoutingNote
+
+
+def merged_headers(head: Head, context: Context) -> list[tuple[str, str]]:
+    """Return a node's headers with ours in their place."""
+    ours = {name.lower() for name, _ in context.headers}
+    headers = [
+        (name, value) for name, value in reply_headers(head.headers) if name.lower() not in ours
+    ]
+    headers.extend(context.headers)
+    return headers
+
+
+def routing_headers(record: RequestRecord) -> list[tuple[str, str]]:
+    """Return the headers that tell where a request went and why."""
+    headers = [
+        ("X-Sollold-Attempts", str(record.attempts)),
+        ("X-Sollold-Queue-Ms", str(round(record.queue_s * 1000))),
+    ]
+    if record.node is not None:
+        headers.append(("X-Sollold-Node", record.node))
+    if record.decision is not None:
+        headers.append(("X-Sollold-Reason", record.decision.reason))
+    return headers
+
+
+def routing_note(record: RequestRecord, clock: Callable[[], float]) -> bytes:
+    """Return the seeds' routing object."""
+    decision = record.decision
+    costs = () if decision is None else decision.candidates
+    chosen = next((item for item in costs if item.node == record.node), None)
+    return msgspec.json.encode(
+        {
+            "host": record.node,
+            "task_type": record.kind.value,
+            "request_id": record.id,
+            "attempts": record.attempts,
+            "queue_ms": round(record.queue_s * 1000, 3),
+            "reason": None if decision is None else decision.reason,
+            "decision_cost_s": None if chosen is None else round(chosen.cost_s, 3),
+            "actual_duration_ms": round((clock() - record.received_s) * 1000, 3),
+        }
+    )
+
+
+def wants_note(request: web.Request, *, is_default: bool) -> bool:
+    """Whether the caller, or the configuration, asks for routing data in the body."""
+    asked = request.headers.get("X-Sollold-Routing")
+    if asked is not None:
+        return asked.strip().lower() == "body"
+    return is_default or request.query.get("routing") == "1"
+
+
+def whole_response(
+    request: web.Request, answer: WholeAnswer, record: RequestRecord, note: RoutingNote | None
+) -> web.Response:
+    """Return a node's complete answer as ours."""
+    context = request[CONTEXT]
+    head = answer.attempt.head
+    if head is None:
+        raise AssertionError("a whole answer has a head")
+    body = answer.body
+    if note is not None:
+        body = note.feed(body) + note.finish()
+    response = web.Response(status=head.status, body=body)
+    response.headers.popall("Content-Type", None)
+    for name, value in merged_headers(head, context):
+        response.headers[name] = value
+    for name, value in routing_headers(record):
+        response.headers[name] = value
+    return response
+
+
+class StreamReply:
+    """The client's side of a streamed answer (`sollold.routing.run.ClientReply`)."""
+
+    __slots__ = ("_note", "_record", "_request", "_stream", "response")
+
+    def __init__(
+        self,
+        request: web.Request,
+        record: RequestRecord,
+        *,
+        wheel: TimerWheel,
+        spool_bytes: int,
+        stall_s: float,
+        note: RoutingNote | None,
+    ) -> None:
+        self._note = note
+        self._request = request
+        self._record = record
+        self._stream = ClientStream(request, wheel=wheel, spool_bytes=spool_bytes, stall_s=stall_s)
+        self.response: web.StreamResponse | None = None
+
+    async def start(self, attempt: Attempt) -> None:
+        """Send the head; the node stays paused until it is out."""
+        head = attempt.head
+        if head is None or attempt.exchange is None:
+            raise AssertionError("a stream starts with a head")
+        headers = merged_headers(head, self._request[CONTEXT])
+        headers.extend(routing_headers(self._record))
+        if attempt.is_stream:
+            headers.append(("X-Accel-Buffering", "no"))
+        await self._stream.start(head.status, headers, attempt.exchange)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body. No await."""
+        if self._note is not None:
+            data = self._note.feed(data)
+        self._stream.write(data)
+
+    async def finish(self) -> None:
+        """End the answer cleanly."""
+        if self._note is not None:
+            self._stream.write(self._note.finish())
+        self.response = await self._stream.finish()
+
+    def interrupt(self, frame: bytes) -> None:
+        """Tell the client in its protocol, then end so that it cannot look complete. No await."""
+        if frame:
+            self._stream.write(frame)
+        self.response = self._stream.abort()

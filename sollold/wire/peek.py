@@ -1,0 +1,386 @@
+"""What routing needs to know of a request body, read once and cheaply.
+
+Owns the typed decoders of the inference routes. Must not change a body: nodes get the client's
+bytes and are the judges of what is only their business.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from sollold.core.model import LoadOptions
+from sollold.wire.bodies import NO_OPTIONS, Message, Options, Part, relaxed_decoder, strict_decoder
+from sollold.wire.gojson import BodyProblem
+from sollold.wire.lenient import LOAD_NUMBERS, is_misspelled, normalise
+from sollold.wire.routes import InferenceRoute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sollold.wire.bodies import (
+        Chat,
+        Embed,
+        Embeddings,
+        Generate,
+        OpenAIChat,
+        OpenAICompletion,
+        OpenAIEmbed,
+        Show,
+    )
+
+__all__ = ["BodyProblem", "InferenceRoute", "Peek", "peek"]
+
+_INT64: Final = 2**63
+_HEAD_BYTES: Final = 256
+_EXACT_BYTES: Final = 2048
+# Six characters of escape for two or three bytes of UTF-8; one is counted with the backslash.
+_SAVED_BY_U: Final = 2
+_QUOTE: Final = ord('"')
+_EMPTY_TEXT: Final = (b"", b"null", b'""')
+_DURATION: Final = re.compile(
+    r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)"
+)
+_DURATION_TERM: Final = re.compile(r"([0-9.]+)(ns|us|µs|μs|ms|s|m|h)")
+_SMALLEST_S: Final = 1e-9
+_SHARES_OF_S: Final = {
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0,
+}  # fmt: skip
+
+
+class Peek(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A request body as far as choosing a node and reading the answer need it."""
+
+    model: str
+    """As sent; empty when the body names none."""
+    stream: bool
+    options: LoadOptions = ()
+    """Only those that are present and make a node reload; `shift` only when false."""
+    prompt_bytes: int = 0
+    """UTF-8 bytes of text; base64 is not text."""
+    tool_bytes: int = 0
+    """JSON bytes of tool definitions, which most templates print into the prompt."""
+    media_count: int = 0
+    turns: int = 0
+    """Messages of a chat."""
+    has_tools: bool = False
+    has_format: bool = False
+    wants_thinking: bool | None = None
+    """None: the model's default."""
+    num_predict: int | None = None
+    """The client's limit on output tokens."""
+    is_load: bool = False
+    """Asks for nothing but the model in memory."""
+    is_unload: bool = False
+    wants_usage: bool = False
+    verbose: bool = False
+    first_text: bytes = b""
+    """Start of the conversation as JSON text, equal in all turns of one; for affinity."""
+    input_count: int = 0
+    """Texts to embed."""
+
+
+class _Unusual(Exception):
+    """The strict path cannot read this body."""
+
+
+class _Spec(NamedTuple):
+    """How one route's body is read."""
+
+    strict: msgspec.json.Decoder[Any]
+    relaxed: msgspec.json.Decoder[Any]
+    build: Callable[[Any], Peek]
+
+
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_STRING: Final = msgspec.json.Decoder(str)
+_RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_PARTS: Final = msgspec.json.Decoder(list[Part])
+_NOT_PLAIN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Unusual)
+
+
+def peek(route: InferenceRoute, body: bytes) -> Peek:
+    """Read what routing needs; raise `BodyProblem` when a body cannot be understood."""
+    spec = _SPECS[route]
+    found: Peek | None
+    try:
+        found = spec.build(spec.strict.decode(body))
+    except msgspec.ValidationError:
+        found = _peek_relaxed(route, spec, body)
+    except _NOT_PLAIN:
+        found = None
+    if found is not None and found.model:
+        return found
+    return spec.build(spec.relaxed.decode(normalise(route, body)))
+
+
+def _peek_relaxed(route: InferenceRoute, spec: _Spec, body: bytes) -> Peek | None:
+    """Read a body with fields nobody knows, unless one of them is a known one in disguise."""
+    try:
+        if any(is_misspelled(route, key) for key in _MEMBERS.decode(body)):
+            return None
+        return spec.build(spec.relaxed.decode(body))
+    except _NOT_PLAIN:
+        return None
+
+
+def _chat(body: Chat) -> Peek:
+    messages = body.messages or []
+    texts = []
+    media_count = 0
+    for message in messages:
+        texts.append(_text(message.content))
+        if message.images:
+            media_count += len(message.images)
+    tools = bytes(body.tools)
+    return Peek(
+        model=body.model or "",
+        stream=body.stream is not False,
+        options=_load_options(body.options, body.shift),
+        prompt_bytes=_size(texts),
+        tool_bytes=len(tools) if _has_items(tools) else 0,
+        media_count=media_count,
+        turns=len(messages),
+        has_tools=_has_items(tools),
+        has_format=bytes(body.format) not in _EMPTY_TEXT,
+        wants_thinking=_thinking(body.think),
+        num_predict=_limit(body.options),
+        is_load=not messages,
+        is_unload=not messages and _is_zero(body.keep_alive),
+        first_text=_beginning(messages, texts),
+    )
+
+
+def _generate(body: Generate) -> Peek:
+    prompt, system = _text(body.prompt), _text(body.system)
+    is_load = prompt in _EMPTY_TEXT
+    return Peek(
+        model=body.model or "",
+        stream=body.stream is not False,
+        options=_load_options(body.options, body.shift),
+        prompt_bytes=_size([prompt, system, _text(body.suffix)]),
+        media_count=len(body.images or ()),
+        turns=0 if is_load else 1,
+        has_format=bytes(body.format) not in _EMPTY_TEXT,
+        wants_thinking=_thinking(body.think),
+        num_predict=_limit(body.options),
+        is_load=is_load,
+        is_unload=is_load and _is_zero(body.keep_alive),
+        first_text=system[:_HEAD_BYTES] + prompt[:_HEAD_BYTES],
+    )
+
+
+def _embed(body: Embed) -> Peek:
+    prompt_bytes, input_count = _inputs(body.input)
+    raw = bytes(body.input)
+    is_load = raw in _EMPTY_TEXT or (raw[:1] == b"[" and input_count == 0)
+    return Peek(
+        model=body.model or "",
+        stream=False,
+        options=_load_options(body.options, None),
+        prompt_bytes=prompt_bytes,
+        is_load=is_load,
+        input_count=0 if is_load else input_count,
+    )
+
+
+def _embeddings(body: Embeddings) -> Peek:
+    prompt = _text(body.prompt)
+    is_load = prompt in _EMPTY_TEXT
+    return Peek(
+        model=body.model or "",
+        stream=False,
+        options=_load_options(body.options, None),
+        prompt_bytes=_size([prompt]),
+        is_load=is_load,
+        input_count=0 if is_load else 1,
+    )
+
+
+def _show(body: Show) -> Peek:
+    return Peek(model=body.model or body.name or "", stream=False, verbose=body.verbose is True)
+
+
+def _openai_chat(body: OpenAIChat) -> Peek:
+    messages = body.messages or []
+    texts = []
+    media_count = 0
+    for message in messages:
+        raw = bytes(message.content)
+        if raw[:1] == b"[":
+            raw, media = _parts(raw)
+            media_count += media
+        texts.append(raw if raw[:1] == b'"' else b"")
+    tools = bytes(body.tools)
+    return Peek(
+        model=body.model or "",
+        stream=body.stream is True,
+        prompt_bytes=_size(texts),
+        tool_bytes=len(tools) if _has_items(tools) else 0,
+        media_count=media_count,
+        turns=len(messages),
+        has_tools=_has_items(tools),
+        has_format=_member(body.response_format, "type") in ("json_object", "json_schema"),
+        wants_thinking=_effort(_member(body.reasoning, "effort") or body.reasoning_effort),
+        num_predict=body.max_tokens,
+        wants_usage=_member(body.stream_options, "include_usage") is True,
+        first_text=_beginning(messages, texts),
+    )
+
+
+def _openai_completion(body: OpenAICompletion) -> Peek:
+    prompt = bytes(body.prompt)
+    prompt_bytes, _ = _inputs(body.prompt)
+    is_load = prompt in _EMPTY_TEXT
+    return Peek(
+        model=body.model or "",
+        stream=body.stream is True,
+        prompt_bytes=prompt_bytes + _size([_text(body.suffix)]),
+        turns=0 if is_load else 1,
+        num_predict=body.max_tokens,
+        is_load=is_load,
+        wants_usage=_member(body.stream_options, "include_usage") is True,
+        first_text=prompt[:_HEAD_BYTES],
+    )
+
+
+def _openai_embed(body: OpenAIEmbed) -> Peek:
+    prompt_bytes, input_count = _inputs(body.input)
+    return Peek(
+        model=body.model or "", stream=False, prompt_bytes=prompt_bytes, input_count=input_count
+    )
+
+
+_BUILDERS: Final[dict[InferenceRoute, Callable[[Any], Peek]]] = {
+    InferenceRoute.API_CHAT: _chat,
+    InferenceRoute.API_GENERATE: _generate,
+    InferenceRoute.API_EMBED: _embed,
+    InferenceRoute.API_EMBEDDINGS: _embeddings,
+    InferenceRoute.API_SHOW: _show,
+    InferenceRoute.V1_CHAT: _openai_chat,
+    InferenceRoute.V1_COMPLETIONS: _openai_completion,
+    InferenceRoute.V1_EMBEDDINGS: _openai_embed,
+}
+_SPECS: Final = {
+    route: _Spec(strict_decoder(route), relaxed_decoder(route), build)
+    for route, build in _BUILDERS.items()
+}
+
+
+def _text(raw: msgspec.Raw) -> bytes:
+    """Return a JSON string as it stands, nothing for null."""
+    text = bytes(raw)
+    if text and text[0] != _QUOTE:
+        if text == b"null":
+            return b""
+        raise _Unusual
+    return text
+
+
+def _size(strings: list[bytes]) -> int:
+    """Count the UTF-8 bytes that JSON strings stand for.
+
+    Exact when little or nothing is escaped; what the escapes of a long text cost is extrapolated
+    from its start, because counting them all takes longer than everything else.
+    """
+    joined = b"".join(strings)
+    quoted = len(joined) - 2 * (len(strings) - strings.count(b""))
+    if b"\\" not in joined:
+        return quoted
+    if len(joined) <= _EXACT_BYTES:
+        return sum(len(_STRING.decode(text).encode()) for text in strings if text)
+    sample = joined[:_EXACT_BYTES]
+    saved = sample.count(b"\\") - sample.count(b"\\\\") + _SAVED_BY_U * sample.count(b"\\u")
+    return quoted - quoted * saved // _EXACT_BYTES
+
+
+def _inputs(raw: msgspec.Raw) -> tuple[int, int]:
+    """Return text bytes and number of the texts of a string or a list; anything else is none."""
+    text = bytes(raw)
+    if text[:1] == b'"':
+        return _size([text]), 1
+    if text[:1] != b"[":
+        return 0, 0
+    items = [bytes(item) for item in _RAWS.decode(text)]
+    return _size([item for item in items if item[0] == _QUOTE]), len(items)
+
+
+def _parts(raw: bytes) -> tuple[bytes, int]:
+    """Return the text of content parts as one JSON string, and how many parts are media."""
+    parts = _PARTS.decode(raw)
+    texts = [p.text for p in parts if p.type == "text" and isinstance(p.text, str)]
+    return msgspec.json.encode("".join(texts)), sum(p.type != "text" for p in parts)
+
+
+def _beginning(messages: list[Message], texts: list[bytes]) -> bytes:
+    """Return the starts of the first message and of the first user's message."""
+    if not messages:
+        return b""
+    head = texts[0][:_HEAD_BYTES]
+    if messages[0].role == "user":
+        return head
+    for message, text in zip(messages, texts, strict=True):
+        if message.role == "user":
+            return head + text[:_HEAD_BYTES]
+    return head
+
+
+def _load_options(options: Options | None, shift: bool | None) -> LoadOptions:
+    has_options = options is not None and options != NO_OPTIONS
+    if not has_options and shift is not False:
+        return ()
+    found: list[tuple[str, str | int | float | bool]] = []
+    if options is not None:
+        for name in LOAD_NUMBERS:
+            value = _whole(getattr(options, name))
+            # A negative number of layers matches a runner with any.
+            if value is not None and (value >= 0 or name != "num_gpu"):
+                found.append((name, value))
+    if shift is False:
+        found.append(("shift", False))
+    if options is not None and options.use_mmap is not None:
+        found.append(("use_mmap", options.use_mmap))
+    return tuple(found)
+
+
+def _limit(options: Options | None) -> int | None:
+    return None if options is None else _whole(options.num_predict)
+
+
+def _whole(value: float | None) -> int | None:
+    """Cut a number as Ollama cuts options; absurd ones count as absent."""
+    return int(value) if value is not None and abs(value) < _INT64 else None
+
+
+def _has_items(array: bytes) -> bool:
+    return array[:1] == b"[" and array[1:].lstrip()[:1] != b"]"
+
+
+def _member(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _thinking(value: object) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return True if value in ("low", "medium", "high", "max") else None
+
+
+def _effort(value: object) -> bool | None:
+    return value != "none" if isinstance(value, str) else None
+
+
+def _is_zero(keep_alive: object) -> bool:
+    """Whether a `keep_alive` means no time at all, which Ollama counts in whole nanoseconds."""
+    if isinstance(keep_alive, str):
+        return _DURATION.fullmatch(keep_alive) is not None and all(
+            float(number) * _SHARES_OF_S[unit] < _SMALLEST_S
+            for number, unit in _DURATION_TERM.findall(keep_alive)
+        )
+    return (
+        isinstance(keep_alive, int | float)
+        and not isinstance(keep_alive, bool)
+        and 0 <= keep_alive < _SMALLEST_S
+    )

@@ -1,0 +1,123 @@
+"""A daemon with many nodes: memory, idle CPU, listings beside a black hole, and its own start."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from tests.bench.figures import SOLLOLD, Figure, percentile
+from tests.bench.latency import SMALL_BODY, Kept
+from tests.bench.processes import (
+    black_hole,
+    cpu_s,
+    make_daemon,
+    rss_mb,
+    start_daemon,
+    start_upstream,
+)
+from tests.stack.http import get_json, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODES = 50
+MODELS = 200
+
+
+def measure_fleet(directory: Path, idle_s: float, count: int) -> list[Figure]:
+    """Memory and CPU of a daemon that does nothing but know 50 nodes; then its listings."""
+    memory = Figure(
+        key="rss_fleet",
+        what=f"resident memory idle, {NODES} nodes of {MODELS} models",
+        unit="MB",
+        budget=60,
+    )
+    idle = Figure(
+        key="idle_cpu", what=f"idle CPU, {NODES} nodes, of one core", unit="%", budget=1.0
+    )
+    with start_upstream(NODES, MODELS) as upstream:
+        urls = [f"http://127.0.0.1:{port}" for port in upstream.ports]
+        with contextlib.closing(start_daemon(directory / "fleet", urls)) as daemon:
+            _wait_for_models(daemon.api_url, urls)
+            pid = daemon.group.pid
+            before_s, started_s = cpu_s(pid), time.monotonic()
+            time.sleep(idle_s)
+            share = (cpu_s(pid) - before_s) / (time.monotonic() - started_s)
+            idle.add(SOLLOLD, share * 100)
+            memory.add(SOLLOLD, rss_mb(pid))
+            memory.notes.append(f"{_model_count(daemon.api_url):,} different models listed")
+        tags = _measure_tags(directory, urls[1:], count)
+    return [memory, idle, *tags]
+
+
+def measure_start(directory: Path, url: str, rounds: int) -> Figure:
+    """From starting the process to its first answer from a node."""
+    figure = Figure(
+        key="start", what="start to first answered request, one node up", unit="s", budget=1.0
+    )
+    for number in range(rounds):
+        daemon = make_daemon(directory / f"start{number}", [url])
+        with contextlib.closing(daemon):
+            started_s = time.monotonic()
+            daemon.launch()
+            wait_until(
+                lambda at=daemon.api_url: _is_answered(at),  # type: ignore[misc]
+                limit_s=20,
+                failure=daemon.log_text,
+            )
+            figure.add(SOLLOLD, time.monotonic() - started_s)
+    return figure
+
+
+def measure_alone(directory: Path, url: str) -> Figure:
+    """Memory of a daemon that knows one node and has done nothing."""
+    figure = Figure(key="rss_one", what="resident memory idle, one node", unit="MB")
+    with contextlib.closing(start_daemon(directory / "alone", [url])) as daemon:
+        _wait_for_models(daemon.api_url, [url])
+        figure.add(SOLLOLD, rss_mb(daemon.group.pid))
+    return figure
+
+
+def _measure_tags(directory: Path, urls: list[str], count: int) -> list[Figure]:
+    median = Figure(
+        key="tags_p50", what=f"/api/tags, {NODES} nodes, one black hole, p50", unit="ms", budget=5
+    )
+    worst = Figure(key="tags_max", what=f"/api/tags, {NODES} nodes, one black hole, max", unit="ms")
+    listener, fillers, hole = black_hole()
+    try:
+        with contextlib.closing(start_daemon(directory / "hole", [*urls, hole])) as daemon:
+            _wait_for_models(daemon.api_url, urls)
+            kept = Kept(daemon.api_url)
+            request = kept.request("GET", "/api/tags")
+            times = [kept.timed(request) * 1e3 for _ in range(count)]
+            kept.close()
+    finally:
+        for one in (listener, *fillers):
+            one.close()
+    median.add(SOLLOLD, percentile(times, 0.5))
+    worst.add(SOLLOLD, max(times))
+    return [median, worst]
+
+
+def _wait_for_models(api_url: str, urls: list[str]) -> None:
+    """Every node has been probed: what it alone holds is listed."""
+    per_node = len(get_json(f"{urls[0]}/api/tags")["models"]) - 3
+    own = per_node // 2
+    wanted = 3 + (per_node - own) + own * len(urls)
+    wait_until(
+        lambda: _model_count(api_url) >= wanted,
+        limit_s=30,
+        failure=lambda: f"{_model_count(api_url)} of {wanted} models are listed",
+    )
+
+
+def _model_count(api_url: str) -> int:
+    return len(get_json(f"{api_url}/api/tags")["models"])
+
+
+def _is_answered(api_url: str) -> bool:
+    with contextlib.suppress(OSError, ValueError), contextlib.closing(Kept(api_url)) as kept:
+        status, _ = kept.exchange(kept.request("POST", "/api/chat", SMALL_BODY))
+        return status == 200
+    return False

@@ -1,0 +1,216 @@
+"""The processes of a benchmark: upstreams, nginx, the bare proxy, the daemon as it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from tests.bench import upstream
+from tests.stack.daemon import DaemonProcess
+from tests.stack.http import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ROOT = Path(__file__).resolve().parents[2]
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+_NGINX = """
+daemon off;
+master_process off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  default_type "application/json; charset=utf-8";
+  keepalive_requests 100000000;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+{servers}
+}}
+"""
+_NGINX_PROXY = """
+  upstream to{number} {{ server {address}; keepalive 128; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://to{number};
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+      proxy_read_timeout 600s;
+    }}
+  }}
+"""
+
+
+class Peer(NamedTuple):
+    """One way to the same two upstreams; the direct one has no process."""
+
+    name: str
+    small_url: str
+    stream_url: str
+    pid: int | None
+
+
+class Child:
+    """A helper process that ends with its block."""
+
+    def __init__(self, argv: list[str], *, reads_ports: bool = False) -> None:
+        pipe = subprocess.PIPE if reads_ports else subprocess.DEVNULL
+        self._process = subprocess.Popen(argv, stdout=pipe, text=True, cwd=_ROOT)
+        self.ports: list[int] = []
+        if reads_ports:
+            assert self._process.stdout is not None
+            self.ports = json.loads(self._process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the process is gone."""
+        return self._process.poll() is not None
+
+
+def start_upstream(ports: int = 1, models: int = 0) -> Child:
+    """The canned upstream on so many ports."""
+    argv = [sys.executable, "-m", "tests.bench.upstream"]
+    return Child([*argv, f"--ports={ports}", f"--models={models}"], reads_ports=True)
+
+
+def start_bare(ports: dict[int, str]) -> Child:
+    """The bare aiohttp proxy, from each port to its upstream."""
+    pairs = [part for port, url in ports.items() for part in (str(port), url)]
+    child = Child([sys.executable, "-m", "tests.bench.bare_proxy", *pairs])
+    for port in ports:
+        wait_for_port(port, child)
+    return child
+
+
+def start_nginx_proxy(directory: Path, ports: dict[int, str]) -> Child:
+    """Nginx as a gateway, one worker, unbuffered, with kept connections."""
+    servers = "".join(
+        _NGINX_PROXY.format(number=number, port=port, address=url.removeprefix("http://"))
+        for number, (port, url) in enumerate(ports.items())
+    )
+    return _start_nginx(directory, servers, list(ports))
+
+
+def start_nginx_upstream(directory: Path, port: int) -> Child:
+    """Nginx as a node that gives canned answers, the cheapest upstream there is."""
+    locations = "".join(
+        f"    location = {path} {{ return 200 '{body.decode()}'; }}\n"
+        for path, body in upstream.listings(0, 0).items()
+    )
+    small = upstream.small_answer().decode()
+    locations += f"    location / {{ return 200 '{small}'; }}\n"
+    server = f"  server {{\n    listen 127.0.0.1:{port};\n{locations}  }}\n"
+    return _start_nginx(directory, server, [port])
+
+
+def start_daemon(directory: Path, urls: list[str]) -> DaemonProcess:
+    """The daemon with these nodes, ready, every node with slots to spare."""
+    daemon = make_daemon(directory, urls)
+    daemon.start()
+    return daemon
+
+
+def make_daemon(
+    directory: Path, urls: list[str], tiers: Mapping[str, int] | None = None
+) -> DaemonProcess:
+    """The daemon with these nodes, not started yet."""
+    text = "[discovery]\nenabled = false\n\n"
+    for url in urls:
+        tier = f"tier = {tiers[url]}\n" if tiers and url in tiers else ""
+        text += f'[[nodes]]\nurl = "{url}"\nslots = 512\n{tier}\n'
+    return DaemonProcess(directory, config=text)
+
+
+def tools() -> tuple[str | None, str | None]:
+    """Where nginx and wrk are, if they are."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return shutil.which("nginx", path=path), shutil.which("wrk", path=path)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used, in user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def rss_mb(pid: int) -> float:
+    """Resident megabytes (10^6 bytes) of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 1e6
+
+
+def wait_for_port(port: int, child: Child | None = None) -> None:
+    """Return once something listens."""
+
+    def listens() -> bool:
+        if child is not None and child.has_ended:
+            raise RuntimeError(f"the process for port {port} ended")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+    wait_until(listens, limit_s=15, failure=lambda: f"nothing listens on port {port}")
+
+
+def black_hole() -> tuple[socket.socket, list[socket.socket], str]:
+    """An address whose connects get no answer: a listener whose queue is full. Keep the sockets."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    address = listener.getsockname()
+    fillers = []
+    for _ in range(4):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(address)
+        fillers.append(filler)
+    # The handshakes end in the kernel; only after them is the queue full.
+    time.sleep(0.05)
+    return listener, fillers, f"http://127.0.0.1:{address[1]}"
+
+
+def _start_nginx(directory: Path, servers: str, ports: list[int]) -> Child:
+    nginx, _ = tools()
+    assert nginx is not None
+    directory.mkdir(parents=True)
+    config = directory / "nginx.conf"
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    config.write_text(user + _NGINX.format(directory=directory, servers=servers))
+    child = Child([nginx, "-p", str(directory), "-c", str(config), "-e", str(directory / "e.log")])
+    for port in ports:
+        wait_for_port(port, child)
+    return child

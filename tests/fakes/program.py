@@ -1,0 +1,156 @@
+"""A fake node as a process of its own: the program, and a handle on it for tests that kill it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from tests.fakes.engine import Settings
+from tests.fakes.models import FakeModel
+from tests.fakes.node import FakeNode
+
+if TYPE_CHECKING:
+    from tests.fakes.faults import Fault
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until killed; the first line on standard output is the ready message as JSON."""
+    asyncio.run(_serve(_arguments(argv)))
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    fields = {name: getattr(options, name) for name in Settings.__struct_fields__}
+    node = FakeNode(
+        [_model(text) for text in options.models.split(",") if text],
+        host=options.host,
+        port=options.port,
+        version=options.version,
+        settings=Settings(**fields),
+    )
+    control = FakeNode((), host=options.host, port=options.control_port, hands=node)
+    async with node, control:
+        ready = {"url": node.url, "control": control.url, "pid": os.getpid()}
+        print(json.dumps(ready), flush=True)
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, done.set)
+        await done.wait()
+
+
+def _model(text: str) -> FakeModel:
+    """`name` or `name+capability+capability`."""
+    name, *capabilities = text.split("+")
+    return FakeModel(name=name, capabilities=tuple(capabilities) or ("completion",))
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.fakes.node", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--control-port", type=int, default=0)
+    parser.add_argument("--models", default="llama3.2", help="names, each with +capability …")
+    parser.add_argument("--version", default="0.33.0")
+    defaults = msgspec.to_builtins(Settings(rate=50.0))
+    for name, value in defaults.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            parser.add_argument(flag, action="store_true")
+        else:
+            parser.add_argument(flag, type=type(value), default=value)
+    return parser.parse_args(argv)
+
+
+class FakeNodeProcess:
+    """A fake node that can be killed and frozen. Blocking; use before or beside a loop."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._arguments = arguments
+        self._process: subprocess.Popen[str] | None = None
+        self.url = ""
+        self.control_url = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        """The port, once started."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 while there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """Start the program, on the port it had before if any; returns once it listens."""
+        fixed = ["--port", str(self.port)] if self.url else []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.node", *self._arguments, *fixed],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=_ROOT,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"fake node ended with {self._process.wait()}")
+        ready = json.loads(line)
+        self.url, self.control_url = ready["url"], ready["control"]
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self._signal(signal.SIGKILL)
+        self.close()
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections are still accepted by the kernel, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the process whatever its state."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+    def set_faults(self, *faults: Fault) -> dict[str, Any]:
+        """Replace all faults; none mends the node."""
+        return self._control("POST", "/_fault", msgspec.json.encode(list(faults)))
+
+    def state(self) -> dict[str, Any]:
+        """The node's counters."""
+        return self._control("GET", "/_state", None)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _control(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
+        request = urllib.request.Request(self.control_url + path, data=body, method=method)
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            state: dict[str, Any] = json.load(reply)
+        return state
