@@ -147,7 +147,7 @@ class Merged:
         self.origins: dict[Path, Origin] = {}
         self.failed: set[Path] = set()
         for layer in layers:
-            for path in config_keys().keys() & (layer.values.keys() | layer.failed):
+            for path in config_keys().keys() & layer.values.keys():
                 self._forget(path)
             self.values |= layer.values
             self.origins |= layer.origins

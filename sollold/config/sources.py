@@ -53,7 +53,7 @@ def file_layer(path: FilePath, *, is_required: bool) -> Layer | None:
     at_file = Layer(lambda _: Origin("file", str(path)))
     fault = text = ""
     try:
-        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        text = path.read_bytes().decode("utf-8-sig")
         raw = tomllib.loads(text)
     except FileNotFoundError:
         if not is_required:

@@ -6,32 +6,19 @@ and waits no longer beside an idle one than that one would take. Reads no clock,
 
 from __future__ import annotations
 
-from heapq import nsmallest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import structs
 
-from sollold.core.estimate import (
-    REMAINDER_OF_ELAPSED,
-    Offer,
-    Timeline,
-    Tuning,
-    Weights,
-    candidate,
-    idle_offer,
-    linear,
-    price,
-    remainder,
-)
-from sollold.core.model import Assignment, Candidate, Decision, Grant, Reservation
+from sollold.core.compare import INFINITE, Comparison, Scene
+from sollold.core.estimate import REMAINDER_OF_ELAPSED, Tuning, Weights, remainder
+from sollold.core.model import Assignment, Decision, Grant, Reservation
 from sollold.core.nodetable import Field, NodeTable, explain_rejection
-from sollold.core.slots import allowance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sollold.core.estimate import Cost, Row
     from sollold.core.load import Load
     from sollold.core.model import NodeId, Running, WaitingRequest
 
@@ -45,16 +32,11 @@ __all__ = [
     "recall_target",
 ]  # fmt: skip
 
-SHOWN_CANDIDATES = 16
-"""Eligible nodes that a decision lists, the cheapest ones."""
 ENOUGH_SAMPLES = 3
 """From here on more samples make a node no less interesting to measure."""
-FREE_LOOKED_AT = 8
-"""Free nodes beside which a waiting request's time is counted, the cheapest ones."""
 SOONEST_WAKEUP_S = 0.05
 RECALL_FACTOR = 3.0
 """A first byte is overdue after so many times its expectation."""
-INFINITE = float("inf")
 
 
 class AssignPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,8 +68,9 @@ def assign(
 ) -> Assignment:
     """Go through the queue once; `dice` (0 to 1) decides between equals."""
     run = _Pass(nodes, load, now_s, policy, dice)
-    for request in queue:
-        run.place(request)
+    last = len(queue) - 1
+    for place, request in enumerate(queue):
+        run.place(request, is_last=place == last)
     wakeup_s = None if run.wakeup_s == INFINITE else run.wakeup_s
     return Assignment(tuple(run.grants), tuple(run.reservations), wakeup_s)
 
@@ -142,23 +125,6 @@ def recall_target(
     return best[0] if best is not None and best[1] < stay_s else None
 
 
-class _Table(NamedTuple):
-    """One request against the nodes that may serve it."""
-
-    field: Field
-    costs: list[float]
-    """Per row; infinite where this request must not go."""
-    offers: dict[int, Offer]
-    """Of rows that are not idle."""
-
-    def offer(self, place: int) -> Offer:
-        return self.offers.get(place) or idle_offer(self.field.rows[place])
-
-    def starts_now(self, place: int) -> bool:
-        offer = self.offers.get(place)
-        return offer is None or offer.starts_now
-
-
 class _Pass:
     """One pass over the queue; what it grants and promises counts for those behind."""
 
@@ -173,113 +139,55 @@ class _Pass:
         self._now_s = now_s
         self._policy = policy
         self._dice = dice
-        self._foreign = nodes.rates.foreign(now_s)
-        self._timelines: dict[NodeId, Timeline] = {}
+        self._scene = Scene(load, nodes.rates, now_s, policy.weights)
         self._clients: dict[str, int] = {}
         self._full: dict[Field, int] = {}
 
-    def place(self, request: WaitingRequest) -> None:
-        """Grant, reserve or leave one request."""
-        cap = self._policy.client_cap
-        client = request.client
-        if cap and self._load.of_client(client) + self._clients.get(client, 0) >= cap:
+    def place(self, request: WaitingRequest, *, is_last: bool = False) -> None:
+        """Grant, reserve or leave one request; behind the last one promises need not be kept."""
+        policy = self._policy
+        if policy.client_cap and self._runs_of(request.client) >= policy.client_cap:
             return
         field = self._field(request)
-        if self._full.get(field, 0) >= self._policy.depth:
+        if self._full and self._full.get(field, 0) >= policy.depth:
             return
-        table = self._table(field, request)
+        if field.ejected:
+            self._wake_when_back(field)
+        table = Comparison(field, request, self._scene)
         best = self._pick(table)
-        if best is None:
-            table = self._table(_least_bad(field, request, self._policy.weights), request)
+        if best is None and field.ejected:
+            table = Comparison(_least_bad(field, request, policy.weights), request, self._scene)
             best = self._pick(table)
-        self._wake_when_back(field)
         if best is None:
             return
         if table.starts_now(best):
-            self._grant(table, best, request, _reason(table, best, request))
+            self._grant(table, best, request, _reason(table, best, request), is_last=is_last)
             return
         overdue = self._overdue(table, best, request)
         if overdue is None:
             self._reserve(table, best, request)
         else:
-            self._grant(table, overdue, request, "waited its time")
+            self._grant(table, overdue, request, "waited its time", is_last=is_last)
 
     def best_elsewhere(self, request: WaitingRequest) -> tuple[NodeId, float] | None:
         """Return the node a request would start on now, and its whole time there."""
-        table = self._table(self._field(request), request)
+        table = Comparison(self._field(request), request, self._scene)
         best = self._pick(table)
         if best is None or not table.starts_now(best):
             return None
-        row, offer = table.field.rows[best], table.offer(best)
-        foreign_s = self._foreign.get(row.node, 0.0)
-        cost = price(row, offer, request, foreign_s, self._policy.weights)
-        return row.node, offer.wait_s + foreign_s + cost.service_s
+        node = table.field.rows[best].node
+        offer = table.offer(best)
+        waits = offer.wait_s + self._scene.foreign.get(node, 0.0)
+        return node, waits + table.price(best, offer).service_s
 
     def _field(self, request: WaitingRequest) -> Field:
         policy = self._policy
         return self._nodes.field(request, self._now_s, policy.weights, policy.tuning)
 
-    def _table(self, field: Field, request: WaitingRequest) -> _Table:
-        prompt, output = request.prompt_tokens, request.output_tokens
-        costs = [a + b * prompt + c * output for a, b, c in field.linear]
-        index = field.index
-        weights = self._policy.weights
-        for node, tokens in request.warm.items():
-            if node in index:
-                costs[index[node]] -= min(tokens, prompt) * field.linear[index[node]][1]
-        for node, seconds in self._foreign.items():
-            if node in index:
-                costs[index[node]] += weights.foreign * seconds
-        offers = self._busy_offers(field, costs, request)
-        for node, timeline in self._timelines.items():
-            place = index.get(node)
-            if place is not None:
-                offers[place], costs[place] = self._look(field.rows[place], timeline, request)
-        if request.pinned is not None:
-            costs = [
-                cost if row.node == request.pinned else INFINITE
-                for row, cost in zip(field.rows, costs, strict=True)
-            ]
-        for node in request.excluded:
-            if node in index:
-                costs[index[node]] = INFINITE
-        return _Table(field, costs, offers)
+    def _runs_of(self, client: str) -> int:
+        return self._load.of_client(client) + self._clients.get(client, 0)
 
-    def _busy_offers(
-        self, field: Field, costs: list[float], request: WaitingRequest
-    ) -> dict[int, Offer]:
-        """Look at busy nodes; the usual one runs a single request of the same sort."""
-        offers: dict[int, Offer] = {}
-        index, rows, now_s = field.index, field.rows, self._now_s
-        timelines, weight = self._timelines, self._policy.weights.wait
-        for node, running in self._load.busy.items():
-            place = index.get(node)
-            if place is None or node in timelines:
-                continue
-            row = rows[place]
-            if row.is_plain and len(running) == 1:
-                (one,) = running.values()
-                if one.runner == row.runner and not one.is_loading:
-                    wait = remainder(one.expected_s, now_s - one.started_s)
-                    costs[place] += weight * wait
-                    offers[place] = Offer(wait, 0.0, 0.0, 1, False)
-                    continue
-            timelines[node] = Timeline(row.view, running.values(), now_s)
-        return offers
-
-    def _look(self, row: Row, timeline: Timeline, request: WaitingRequest) -> tuple[Offer, float]:
-        offer = timeline.offer(row)
-        foreign_s = self._foreign.get(row.node, 0.0)
-        cost = price(row, offer, request, foreign_s, self._policy.weights)
-        if (
-            not offer.starts_now
-            and not offer.load_s
-            and timeline.active_on(row) < allowance(row.slots, cost.service_s, row.round_trip_s)
-        ):
-            offer = offer._replace(starts_now=True)
-        return offer, cost.total_s
-
-    def _pick(self, table: _Table) -> int | None:
+    def _pick(self, table: Comparison) -> int | None:
         """Return the cheapest row; among about equals a free one, one to be measured, any."""
         costs = table.costs
         best = min(costs, default=INFINITE)
@@ -300,57 +208,59 @@ class _Pass:
             ),
         )
 
-    def _overdue(self, table: _Table, best: int, request: WaitingRequest) -> int | None:
+    def _overdue(self, table: Comparison, best: int, request: WaitingRequest) -> int | None:
         """Return a free row the request has waited long enough beside, else set the alarm."""
-        costs, weights = table.costs, self._policy.weights
-        free = [
-            place for place, cost in enumerate(costs) if cost < INFINITE and table.starts_now(place)
-        ]
+        free = table.free()
         if not free:
             if not (request.excluded or request.pinned):
                 self._full[table.field] = self._full.get(table.field, 0) + 1
             return None
-        near = nsmallest(FREE_LOOKED_AT, free, key=costs.__getitem__)
-        for place in near:
-            row, offer = table.field.rows[place], table.offer(place)
-            since_s = request.arrival_s
-            if offer.occupancy == 1:
-                since_s = max(since_s, self._load.idle_since(row.node))
-            cost = price(row, offer, request, 0.0, weights)
-            due_s = since_s + offer.wait_s + cost.service_s
-            if due_s <= self._now_s:
+        best_s, now_s = table.costs[best], self._now_s
+        for _, place in free:
+            due_s = self._due_s(table, place, request)
+            if due_s <= now_s:
+                table.crowd(place)
                 return place
             self.wakeup_s = min(self.wakeup_s, due_s)
-        if weights.wait > 0:
+        weight = self._policy.weights.wait
+        if weight > 0:
             # The wait for a busy node grows by at most half a second per second.
-            gap_s = (costs[near[0]] - costs[best]) / (REMAINDER_OF_ELAPSED * weights.wait)
-            self.wakeup_s = min(self.wakeup_s, self._now_s + max(gap_s, SOONEST_WAKEUP_S))
+            gap_s = (free[0][0] - best_s) / (REMAINDER_OF_ELAPSED * weight)
+            self.wakeup_s = min(self.wakeup_s, now_s + max(gap_s, SOONEST_WAKEUP_S))
         return None
+
+    def _due_s(self, table: Comparison, place: int, request: WaitingRequest) -> float:
+        """Return until when the request may wait beside a free row: as long as that would take."""
+        crowd = table.crowds.get(place)
+        offer = table.offer(place) if crowd is None else crowd[0]
+        since_s = request.arrival_s
+        if offer.occupancy == 1:
+            since_s = max(since_s, self._load.idle_since(table.field.rows[place].node))
+        return since_s + offer.wait_s + table.price(place, offer).service_s
 
     def _wake_when_back(self, field: Field) -> None:
         for row in field.ejected:
             if row.view.penalty_until_s > self._now_s:
                 self.wakeup_s = min(self.wakeup_s, row.view.penalty_until_s)
 
-    def _take(self, table: _Table, place: int, request: WaitingRequest) -> tuple[Row, Offer, Cost]:
+    def _reserve(self, table: Comparison, place: int, request: WaitingRequest) -> None:
         row, offer = table.field.rows[place], table.offer(place)
-        cost = price(row, offer, request, 0.0, self._policy.weights)
-        timeline = self._timelines.get(row.node)
-        if timeline is None:
-            running = self._load.busy.get(row.node, {})
-            timeline = Timeline(row.view, running.values(), self._now_s)
-            self._timelines[row.node] = timeline
-        timeline.take(row, offer, cost.service_s)
-        return row, offer, cost
-
-    def _reserve(self, table: _Table, place: int, request: WaitingRequest) -> None:
-        row, offer, _ = self._take(table, place, request)
+        self._scene.timeline(row).take(row, offer, table.price(place, offer).service_s)
         self.reservations.append(Reservation(request.id, row.node, offer.wait_s, row.runner))
 
-    def _grant(self, table: _Table, place: int, request: WaitingRequest, reason: str) -> None:
-        candidates = self._candidates(table, request)
-        row, offer, cost = self._take(table, place, request)
-        self._clients[request.client] = self._clients.get(request.client, 0) + 1
+    def _grant(
+        self, table: Comparison, place: int, request: WaitingRequest, reason: str, *, is_last: bool
+    ) -> None:
+        row, offer = table.field.rows[place], table.offer(place)
+        cost = table.price(place, offer)
+        decision = Decision(
+            request=request.id,
+            model=request.model,
+            node=row.node,
+            reason=reason,
+            at_s=self._now_s,
+            candidates=table.candidates(),
+        )
         self.grants.append(
             Grant(
                 request=request.id,
@@ -358,40 +268,14 @@ class _Pass:
                 runner=row.runner,
                 expected_first_s=offer.wait_s + cost.first_s,
                 expected_s=offer.wait_s + cost.service_s,
-                expected_load_s=offer.load_s,
                 is_load=offer.load_s > 0,
-                decision=Decision(
-                    request=request.id,
-                    model=request.model,
-                    node=row.node,
-                    reason=reason,
-                    at_s=self._now_s,
-                    candidates=candidates,
-                ),
+                decision=decision,
+                expected_load_s=offer.load_s,
             )
         )
-
-    def _candidates(self, table: _Table, request: WaitingRequest) -> tuple[Candidate, ...]:
-        costs, rows = table.costs, table.field.rows
-        places: Sequence[int] = range(len(rows))
-        if len(rows) > SHOWN_CANDIDATES:
-            places = nsmallest(SHOWN_CANDIDATES, places, key=costs.__getitem__)
-        foreign = self._foreign
-        return (
-            *[
-                candidate(
-                    rows[place],
-                    table.offers.get(place) or idle_offer(rows[place]),
-                    request,
-                    foreign.get(rows[place].node, 0.0) if foreign else 0.0,
-                    costs[place],
-                )
-                if costs[place] < INFINITE
-                else _barred(rows[place].node, request)
-                for place in places
-            ],
-            *table.field.excluded,
-        )
+        if not is_last:
+            self._scene.timeline(row).take(row, offer, cost.service_s)
+            self._clients[request.client] = self._clients.get(request.client, 0) + 1
 
 
 def _least_bad(field: Field, request: WaitingRequest, weights: Weights) -> Field:
@@ -402,15 +286,10 @@ def _least_bad(field: Field, request: WaitingRequest, weights: Weights) -> Field
         if row.node not in request.excluded and request.pinned in {None, row.node}
     ]
     rows = [row for row in rows if row.view.penalty_rank == rows[0].view.penalty_rank]
-    return Field(rows, [linear(row, weights, is_stream=request.is_stream) for row in rows])
+    return Field(rows, weights, is_stream=request.is_stream)
 
 
-def _barred(node: NodeId, request: WaitingRequest) -> Candidate:
-    code = "excluded" if node in request.excluded else "pinned_elsewhere"
-    return Candidate(node, INFINITE, excluded=code)
-
-
-def _reason(table: _Table, place: int, request: WaitingRequest) -> str:
+def _reason(table: Comparison, place: int, request: WaitingRequest) -> str:
     rows, row = table.field.rows, table.field.rows[place]
     if row.view.is_ejected:
         return "least bad of the ejected"
@@ -418,8 +297,7 @@ def _reason(table: _Table, place: int, request: WaitingRequest) -> str:
         return "pinned"
     if len(rows) == 1:
         return "only holder"
-    waits = any(not offer.starts_now for offer in table.offers.values())
-    if waits:
+    if table.has_waits():
         return "sooner than waiting"
     if table.offer(place).load_s > 0:
         return "fastest to load"

@@ -12,7 +12,7 @@ import msgspec
 
 from sollold.core.model import Candidate, NodeId, NodeKind, NodeView, RunnerKey
 from sollold.core.pair import Rates, bucket
-from sollold.core.slots import ROUND_TRIPS
+from sollold.core.slots import ROUND_TRIPS, allowance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,6 +88,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Loaded, one slot, and service is long beside a round trip: busy means waiting, no more."""
     salt: float
     """Fixed for the node, 0 to 1; orders equals together with the dice."""
+
+
+Facts = tuple[NodeId, float, float, float, float, float, float, float, float, bool]
+"""Node; load, swap; overhead, per prompt token, per output token; risk per second of service and
+what is taken off it; tier; whether it is measured."""
 
 
 class Offer(NamedTuple):
@@ -231,6 +236,23 @@ def linear(row: Row, weights: Weights, *, is_stream: bool) -> tuple[float, float
     )
 
 
+def facts(row: Row) -> Facts:
+    """Return what the candidate of an idle node is made of, in the order of `Facts`."""
+    offer = idle_offer(row)
+    return (
+        row.node,
+        offer.load_s,
+        offer.swap_s,
+        row.overhead_s,
+        row.prompt_token_s,
+        row.output_token_s[0],
+        row.failure_share + row.caution,
+        row.caution * row.curiosity_s,
+        row.tier_s,
+        row.rates.is_measured,
+    )
+
+
 def candidate(
     row: Row, offer: Offer, request: WaitingRequest, foreign_s: float, total_s: float
 ) -> Candidate:
@@ -257,13 +279,15 @@ def _cold_tokens(row: Row, request: WaitingRequest) -> float:
 class _Lane:
     """One loaded, or loading, model of a node."""
 
-    __slots__ = ("active", "ends", "is_leaving", "options", "ready_s")
+    __slots__ = ("active", "ends", "is_here", "is_leaving", "options", "ready_s")
 
     def __init__(self, options: LoadOptions) -> None:
         self.options = options
         self.ends: list[float] = []
         self.active = 0
         self.ready_s = 0.0
+        self.is_here = False
+        """Loaded or loading now; false while only a promise."""
         self.is_leaving = False
 
     def serves(self, row: Row) -> bool:
@@ -311,14 +335,23 @@ class Timeline:
             return Offer(0.0, 0.0, 0.0, self.active + 1, True)
         return self._load_offer(row)
 
-    def active_on(self, row: Row) -> int:
-        """Count what runs on the row's runner now, this pass's grants included."""
-        lane = self._lanes.get(row.runner.digest)
-        return 0 if lane is None else lane.active
+    def neighbours(self, row: Row) -> list[float]:
+        """Return when the work of the node's other models ends."""
+        return [
+            end
+            for digest, lane in self._lanes.items()
+            if digest != row.runner.digest and lane.active
+            for end in lane.ends
+        ]
+
+    def may_overlap(self, row: Row, service_s: float) -> bool:
+        """Tell whether a request beyond the slots of a full runner keeps it from idling."""
+        lane = self._lanes[row.runner.digest]
+        return lane.is_here and lane.active < allowance(row.slots, service_s, row.round_trip_s)
 
     def take(self, row: Row, offer: Offer, service_s: float) -> None:
         """Promise the offer to a request."""
-        if offer.swap_s > 0:
+        if offer.load_s > 0 and offer.swap_s > 0:
             self._evict(row.runner.digest)
         lane = self._lane_for(row)
         end = offer.wait_s + service_s
@@ -327,6 +360,7 @@ class Timeline:
         if offer.load_s > 0:
             lane.ready_s = self._load_free_s = offer.wait_s + offer.load_s
         if offer.starts_now:
+            lane.is_here = True
             lane.active += 1
             self.active += 1
 
@@ -336,6 +370,7 @@ class Timeline:
         lane = self._lanes.get(one.runner.digest)
         if lane is None:
             lane = self._lanes[one.runner.digest] = _Lane(one.runner.options)
+            lane.is_here = True
         lane.ends.append(end)
         lane.active += 1
         self._ends.append(end)
@@ -348,9 +383,10 @@ class Timeline:
     def _lane_offer(self, row: Row, lane: _Lane) -> Offer:
         if not lane.serves(row):
             start = max(self._load_free_s, lane.idle_s())
-            return Offer(start, row.load_s, row.load_s, self._running_at(start) + 1, False)
+            occupancy = self._running_at(start + row.load_s) + 1
+            return Offer(start, row.load_s, row.load_s, occupancy, False)
         wait = lane.free_s(row.slots)
-        if lane.active < row.slots:
+        if lane.is_here and lane.active < row.slots:
             return Offer(wait, 0.0, 0.0, self.active + 1, True)
         return Offer(wait, 0.0, 0.0, self._running_at(wait) + 1, False)
 
@@ -362,7 +398,8 @@ class Timeline:
         if evicts and not self._idle:
             start = max(start, min(staying, default=0.0))
         swap = row.load_s if evicts else 0.0
-        return Offer(start, row.load_s, swap, self._running_at(start) + 1, start <= 0)
+        occupancy = self._running_at(start + row.load_s) + 1
+        return Offer(start, row.load_s, swap, occupancy, start <= 0)
 
     def _running_at(self, at_s: float) -> int:
         return sum(end > at_s for end in self._ends)

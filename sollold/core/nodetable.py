@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from sollold.core.estimate import Row, Tuning, Weights, linear, make_row, runner_of
+from sollold.core.estimate import Row, Tuning, Weights, facts, linear, make_row, runner_of
 from sollold.core.model import Candidate, Fleet, NodeId, NodeState, NodeView, Reason, TaskKind
 from sollold.core.series import trim
 
@@ -58,20 +58,41 @@ class Sort(NamedTuple):
 class Field:
     """Eligible rows for one sort of request, in order of the fleet."""
 
-    __slots__ = ("ejected", "excluded", "index", "linear", "rows")
+    __slots__ = ("_is_stream", "_weights", "ejected", "excluded", "facts", "index", "lines",
+                 "plain", "rows")  # fmt: skip
 
     def __init__(
         self,
         rows: list[Row],
-        lines: list[tuple[float, float, float]],
+        weights: Weights,
+        *,
+        is_stream: bool,
         ejected: tuple[Row, ...] = (),
         excluded: tuple[Candidate, ...] = (),
     ) -> None:
+        self._weights = weights
+        self._is_stream = is_stream
         self.rows = rows
-        self.linear = lines
+        self.lines = [linear(row, weights, is_stream=is_stream) for row in rows]
+        """Per row: cost of the idle node as constant, per prompt and per output token."""
+        self.facts = [facts(row) for row in rows]
+        """Per row: what the candidate of an idle, or plainly busy, node is made of."""
         self.index = {row.node: place for place, row in enumerate(rows)}
+        self.plain = {
+            row.node: (place, row.runner) for place, row in enumerate(rows) if row.is_plain
+        }
+        """Nodes on which a single running request means waiting for it, no more."""
         self.ejected = ejected
         self.excluded = excluded
+
+    def replace(self, place: int, row: Row) -> None:
+        """Put a newer row of the same node in place."""
+        self.rows[place] = row
+        self.lines[place] = linear(row, self._weights, is_stream=self._is_stream)
+        self.facts[place] = facts(row)
+        self.plain.pop(row.node, None)
+        if row.is_plain:
+            self.plain[row.node] = (place, row.runner)
 
 
 class _Entry(NamedTuple):
@@ -123,7 +144,7 @@ class _Sheet:
 
     def __init__(self, table: NodeTable, sort: Sort) -> None:
         self.entries: list[_Entry] = []
-        self.field = Field([], [])
+        self.field = Field([], Weights(), is_stream=sort.is_stream)
         self._table = table
         self._sort = sort
         self._weights = Weights()
@@ -193,8 +214,7 @@ class _Sheet:
             if at is None or new.row is None or new.code or _is_stub(new) != _is_stub(old):
                 is_patched = is_patched and old.row is None and new.row is None
                 continue
-            self.field.rows[at] = new.row
-            self.field.linear[at] = self._line(new.row)
+            self.field.replace(at, new.row)
         if not is_patched:
             self._compile()
 
@@ -213,13 +233,11 @@ class _Sheet:
                 excluded.append(Candidate(view.id, float("inf"), excluded=code))
         self.field = Field(
             rows,
-            [self._line(row) for row in rows],
-            tuple(sorted(ejected, key=lambda row: row.view.penalty_rank)),
-            tuple(excluded),
+            self._weights,
+            is_stream=self._sort.is_stream,
+            ejected=tuple(sorted(ejected, key=lambda row: row.view.penalty_rank)),
+            excluded=tuple(excluded),
         )
-
-    def _line(self, row: Row) -> tuple[float, float, float]:
-        return linear(row, self._weights, is_stream=self._sort.is_stream)
 
     def _enter(self, view: NodeView, now_s: float) -> _Entry:
         code, model = screen(view, self._sort.model, self._sort.digest)

@@ -40,6 +40,10 @@ MIN_DECODE_TOKENS = 8.0
 """Shorter answers measure the clock, not the decode rate."""
 MIN_CLOCKED_DECODE_TOKENS = 32.0
 """The same for an answer whose parts nobody timed."""
+FRESH_SAMPLES = 3
+"""So many samples are news in themselves ..."""
+NEWS_STEP = 0.03
+"""... later ones when a figure moved by this part."""
 MIN_EMBED_TOKENS = 64.0
 """Shorter texts measure the overhead, not the embedding rate."""
 
@@ -110,6 +114,7 @@ class PairRow(msgspec.Struct, frozen=True, kw_only=True):
     """Since the last sample."""
 
 
+NOTHING: Figures = (None,) * 8
 PRIOR_RATES = Rates(
     prefill_tps=PRIOR_PREFILL_TPS,
     decode=(
@@ -136,7 +141,8 @@ def bucket(occupancy: int) -> int:
 class Pair:
     """The windows of one node with one model."""
 
-    __slots__ = ("_decode", "_embed", "_load", "_overhead", "_prefill", "at_s", "samples")
+    __slots__ = ("_decode", "_embed", "_figures", "_load", "_overhead", "_prefill", "at_s", "samples",
+                 "told")  # fmt: skip
 
     def __init__(self) -> None:
         self.samples = 0
@@ -146,11 +152,15 @@ class Pair:
         self._embed = Series()
         self._load = Series()
         self._overhead = Series()
+        self._figures: Figures | None = None
+        self.told: Figures = NOTHING
+        """The figures that caches were last told of."""
 
     def take(self, sample: Sample, now_s: float) -> None:
         """Learn what the sample may teach."""
         self.samples += 1
         self.at_s = now_s
+        self._figures = None
         if sample.is_load and not sample.was_queued and sample.load_s > 0:
             self._load.add(sample.load_s, now_s)
         if sample.kind is TaskKind.EMBED:
@@ -163,47 +173,42 @@ class Pair:
     def rates(self, best: Rates, now_s: float) -> Rates:
         """Return own figures where there are any, else the model's best."""
         gain = STALE_GAIN ** (1.0 - half(now_s - self.at_s, STALE_HALF_LIFE_S))
-        decode = self.decode()
-        load = self._load.value
+        prefill, one, two, four, many, embed, load, overhead = self.figures()
         return Rates(
-            prefill_tps=_rise(self._prefill.value, best.prefill_tps, gain),
-            decode=best.decode
-            if decode is None
-            else (
-                _rise(decode[0], best.decode[0], gain),
-                _rise(decode[1], best.decode[1], gain),
-                _rise(decode[2], best.decode[2], gain),
-                _rise(decode[3], best.decode[3], gain),
+            prefill_tps=_rise(prefill, best.prefill_tps, gain),
+            decode=(
+                _rise(one, best.decode[0], gain),
+                _rise(two, best.decode[1], gain),
+                _rise(four, best.decode[2], gain),
+                _rise(many, best.decode[3], gain),
             ),
-            embed_tps=_rise(self._embed.value, best.embed_tps, gain),
-            load_s=best.load_s if load is None else max(load / gain, min(load, best.load_s)),
-            overhead_s=_known(self._overhead.value, best.overhead_s),
+            embed_tps=_rise(embed, best.embed_tps, gain),
+            load_s=best.load_s if load is None else max(-load / gain, min(-load, best.load_s)),
+            overhead_s=best.overhead_s if overhead is None else -overhead,
             samples=self.samples,
-            is_measured=decode is not None or self._embed.value is not None,
+            is_measured=one is not None or embed is not None,
         )
-
-    def decode(self) -> Decode | None:
-        """Return decode rates per occupancy, gaps filled from the nearest measured one."""
-        values = [series.value for series in self._decode]
-        measured = [index for index, value in enumerate(values) if value is not None]
-        if not measured:
-            return None
-        filled = [
-            _scaled(values, min(measured, key=lambda near: (abs(near - index), near)), index)
-            for index in range(4)
-        ]
-        return filled[0], filled[1], filled[2], filled[3]
 
     def figures(self) -> Figures:
         """Return everything measured."""
-        load, overhead = self._load.value, self._overhead.value
-        return (
-            self._prefill.value,
-            *(self.decode() or (None,) * 4),
-            self._embed.value,
-            None if load is None else -load,
-            None if overhead is None else -overhead,
-        )
+        if self._figures is None:
+            load, overhead = self._load.value, self._overhead.value
+            self._figures = (
+                self._prefill.value,
+                *_fill([series.value for series in self._decode]),
+                self._embed.value,
+                None if load is None else -load,
+                None if overhead is None else -overhead,
+            )
+        return self._figures
+
+    def is_news(self) -> bool:
+        """Tell whether the figures moved enough to be told; they then count as told."""
+        figures = self.figures()
+        if self.samples > FRESH_SAMPLES and not any(map(_moved, figures, self.told)):
+            return False
+        self.told = figures
+        return True
 
     def row(self, node: NodeId, digest: Digest, now_s: float) -> PairRow:
         """Return the measured figures as a value."""
@@ -224,6 +229,7 @@ class Pair:
         """Take an earlier row's figures as one sample each."""
         self.samples += row.samples
         self.at_s = now_s - row.age_s
+        self._figures = None
         series = (self._prefill, *self._decode, self._embed, self._load, self._overhead)
         figures = (row.prefill_tps, *row.decode, row.embed_tps, row.load_s, row.overhead_s)
         for one, value in zip(series, figures, strict=True):
@@ -320,6 +326,22 @@ def _rise(value: float | None, best: float, gain: float) -> float:
     return best if value is None else min(value * gain, max(value, best))
 
 
-def _scaled(values: list[float | None], near: int, index: int) -> float:
-    value = values[near] or 0.0
-    return value * OCCUPANCY_SHARE[index] / OCCUPANCY_SHARE[near]
+def _fill(values: list[float | None]) -> list[float | None]:
+    """Fill gaps between occupancies from the nearest measured one, the lower of two."""
+    for index in range(1, 4):
+        if values[index] is None:
+            values[index] = _scaled(values[index - 1], index - 1, index)
+    for index in range(2, -1, -1):
+        if values[index] is None:
+            values[index] = _scaled(values[index + 1], index + 1, index)
+    return values
+
+
+def _scaled(value: float | None, near: int, index: int) -> float | None:
+    return None if value is None else value * OCCUPANCY_SHARE[index] / OCCUPANCY_SHARE[near]
+
+
+def _moved(new: float | None, old: float | None) -> bool:
+    if new is None or old is None:
+        return new is not old
+    return abs(new - old) > NEWS_STEP * abs(old)

@@ -98,7 +98,8 @@ class RateTable:
         before = pair.figures()
         pair.take(sample, now_s)
         self._pairs.move_to_end((node, digest))
-        self.changes.add(node, digest)
+        if pair.is_news():
+            self.changes.add(node, digest)
         self._follow(digest, before, pair.figures())
         if sample.output_tokens > 0 and sample.kind is not TaskKind.EMBED:
             self._length(digest, sample.kind, now_s).add(sample.output_tokens, now_s)

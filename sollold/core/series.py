@@ -6,6 +6,7 @@ ids.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -45,19 +46,21 @@ def trim(table: OrderedDict[K, V], limit: int) -> None:
 class Series:
     """A window of samples and their median."""
 
-    __slots__ = ("_samples", "value")
+    __slots__ = ("_ordered", "_samples", "value")
 
     def __init__(self) -> None:
         self.value: float | None = None
-        self._samples: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._samples: deque[tuple[float, float]] = deque()
+        self._ordered: list[float] = []
 
     def add(self, value: float, now_s: float) -> None:
         """Take one sample."""
-        samples = self._samples
+        samples, ordered = self._samples, self._ordered
         samples.append((now_s, value))
-        while len(samples) > MIN_WINDOW and samples[0][0] < now_s - SAMPLE_LIFE_S:
-            samples.popleft()
-        ordered = sorted([sample for _, sample in samples])
+        insort(ordered, value)
+        oldest_s = now_s - SAMPLE_LIFE_S
+        while len(samples) > WINDOW or (len(samples) > MIN_WINDOW and samples[0][0] < oldest_s):
+            del ordered[bisect_left(ordered, samples.popleft()[1])]
         middle = len(ordered) // 2
         if len(ordered) % 2:
             self.value = ordered[middle]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sollold.core.model import NodeKind
+from sollold.core.model import NodeKind, RequestId
 from sollold.core.series import ChangeLog, trim
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SlotTable:
         if kind is NodeKind.OPENAI:
             return OPENAI_SLOTS
         learned = self._learned.get((node, runner))
-        return 1 if learned is None else learned.slots
+        return 1 if learned is None else learned.open_slots()
 
     def note_waiting(
         self, node: NodeId, runner: RunnerKey, kind: NodeKind, configured: int | None, now_s: float
@@ -70,8 +70,25 @@ class SlotTable:
         self.changes.add(node, runner.digest)
         return True
 
+    def note_started(
+        self, request: RequestId, node: NodeId, runner: RunnerKey, running: int
+    ) -> None:
+        """Note a request that was sent; `running` counts ours on the runner, it included."""
+        learned = self._learned.get((node, runner))
+        if learned is not None and learned.is_trial and running >= learned.slots:
+            learned.probe = request
+            self.changes.add(node, runner.digest)
+
+    def note_ended(self, request: RequestId, node: NodeId, runner: RunnerKey) -> None:
+        """Note a request that is over; one that never showed a first token proves nothing."""
+        learned = self._learned.get((node, runner))
+        if learned is not None and learned.probe == request:
+            learned.probe = None
+            self.changes.add(node, runner.digest)
+
     def note_first(
         self,
+        request: RequestId,
         node: NodeId,
         runner: RunnerKey,
         now_s: float,
@@ -92,10 +109,12 @@ class SlotTable:
             learned = self._learned[key] = _Learned()
             trim(self._learned, self._max_runners)
         self._learned.move_to_end(key)
-        before = learned.slots
+        before = learned.open_slots()
         is_flat = seen_s <= FLAT_FACTOR * expected_s + FLAT_SLACK_S
+        if learned.probe == request:
+            learned.probe = None
         learned.judge(started_with, first_with, now_s, is_flat=is_flat)
-        if learned.slots != before:
+        if learned.open_slots() != before:
             self.changes.add(node, runner.digest)
 
     def is_trial(self, node: NodeId, runner: RunnerKey) -> bool:
@@ -123,6 +142,11 @@ class _Learned(msgspec.Struct):
     late: int = 0
     next_trial_s: float = 0.0
     interval_s: float = TRIAL_INTERVAL_S
+    probe: RequestId | None = None
+    """The one request that is out to try the last slot."""
+
+    def open_slots(self) -> int:
+        return self.slots if self.probe is None else self.slots - 1
 
     def may_try(self, now_s: float) -> bool:
         return (

@@ -125,8 +125,8 @@ def _facts(
     if document.running or document.waiting:
         yield "Running", _requests(document.running or (), document.waiting or ())
     history = _history(node)
-    if history:
-        yield "Last hour", history
+    if history is not None:
+        yield history
     if document.changes:
         changes = (_change(item.at, item.text, now, zone) for item in document.changes[:3])
         yield "Changes", ";  ".join(changes)
@@ -192,15 +192,13 @@ def _requests(running: Sequence[Request], waiting: Sequence[Request]) -> str:
     return ";  ".join(part for part in (text, f"waiting: {queue}" if queue else "") if part)
 
 
-def _history(node: Node) -> str:
-    parts = []
+def _history(node: Node) -> tuple[str, str] | None:
     hour = node.last_hour
-    if hour is not None:
-        text = f"{hour.ok} ok, {hour.failed} failed"
-        parts.append(text + f", {hour.failed_over} failed over elsewhere")
-    if node.breaker is not None:
-        parts.append(f"breaker {node.breaker.replace('_', ' ')}")
-    return ";  ".join(parts)
+    breaker = "" if node.breaker is None else node.breaker.replace("_", " ")
+    if hour is None:
+        return ("Breaker", breaker) if breaker else None
+    text = f"{hour.ok} ok, {hour.failed} failed, {hour.failed_over} failed over elsewhere"
+    return "Last hour", f"{text};  breaker {breaker}" if breaker else text
 
 
 def _change(at: str, text: str, now: datetime, zone: tzinfo | None) -> str:

@@ -63,7 +63,8 @@ class Session:
         Raises:
             PipeClosed: the reader has left.
         """
-        self._write("".join(f"{line}\n" for line in lines))
+        text = "".join(f"{line}\n" for line in lines)
+        self._write(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
     def print_document(self, reply: Reply) -> None:
         """Write a document's bytes as they came, and end the line.
@@ -71,12 +72,7 @@ class Session:
         Raises:
             PipeClosed: the reader has left.
         """
-        try:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(reply.body.rstrip(b"\n") + b"\n")
-            sys.stdout.buffer.flush()
-        except BrokenPipeError as error:
-            raise PipeClosed from error
+        self._write(reply.body.rstrip(b"\n") + b"\n")
 
     def print_table(
         self,
@@ -124,10 +120,13 @@ class Session:
         """Return the time."""
         return datetime.now(UTC)
 
-    def _write(self, text: str) -> None:
+    def _write(self, data: bytes) -> None:
+        """Write all of the data; an unbuffered stream may take it in pieces."""
+        rest = memoryview(data)
         try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            while rest:
+                rest = rest[sys.stdout.buffer.write(rest) :]
+            sys.stdout.buffer.flush()
         except BrokenPipeError as error:
             raise PipeClosed from error
 

@@ -27,6 +27,7 @@ LABEL_WIDTH = 13
 _HINT_WIDTH = 18
 _UPTIME_END = 63
 _MAX_PROBLEMS = 5
+_TWO_STEPS_WIDTH = 80
 _STATE_WORDS = {
     "serving": "serving",
     "degraded": "serving, degraded",
@@ -123,7 +124,13 @@ def _next_steps(problems: tuple[Problem, ...]) -> Iterator[str]:
     answering = next((item for item in nodes if item.state != "down"), nodes[0])
     silent = next((item for item in nodes if item.state == "down"), nodes[0])
     look, read = f"sollolctl nodes {answering.subject}", f"sollolctl logs --node {silent.subject}"
-    yield f"    {pad('more:', LABEL_WIDTH - 4)}{pad(look, 25)}  {read}"
+    label, indent = f"    {pad('more:', LABEL_WIDTH - 4)}", " " * LABEL_WIDTH
+    line = f"{label}{pad(look, 25)}  {read}"
+    if width_of(line) <= _TWO_STEPS_WIDTH:
+        yield line
+    else:
+        yield label + look
+        yield indent + read
 
 
 def _facts(
@@ -148,10 +155,9 @@ def _facts(
     if history:
         yield "History", history
     if status.config is not None:
-        loaded = status.config.loaded_ms
+        path, loaded = status.config.path, status.config.loaded_ms
         when = "" if loaded is None else f", loaded {words.age(loaded)} ago"
-        path = status.config.path
-        yield "Config", (_home(path) if path else "defaults, no file") + when
+        yield "Config", _home(path) + when if path else "defaults, no file"
 
 
 def _more_facts(status: StatusDocument) -> Iterator[tuple[str, str]]:

@@ -26,8 +26,12 @@ class EventBase(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="
         """Return what happened and why, for people; without time and kind."""
         raise NotImplementedError
 
+    def change(self) -> str:
+        """Return what happened to the node, for a list that is about that node only."""
+        return self.sentence()
+
     def seed_fields(self) -> Mapping[str, object]:
-        """Fields under the names older readers know, derived from the others."""
+        """Return fields under the names older readers know, derived from the others."""
         return {}
 
     def wire(self) -> EventBase:
@@ -35,7 +39,7 @@ class EventBase(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="
         return self
 
     def nodes(self) -> tuple[str | None, ...]:
-        """Every node the event is about."""
+        """Return every node the event is about."""
         return (self.node,)
 
 

@@ -221,6 +221,10 @@ class NodeStateChanged(EventBase, frozen=True, kw_only=True, tag="NODE_STATE"):
         why = f": {self.reason}" if self.reason else ""
         return f"{self.node or '?'} {self.from_state} -> {self.to_state}{why}"
 
+    def change(self) -> str:
+        """Return the new state."""
+        return f"became {self.to_state}"
+
 
 class NodeJoined(EventBase, frozen=True, kw_only=True, tag="NODE_JOINED"):
     """A node entered the list."""
@@ -238,6 +242,10 @@ class NodeJoined(EventBase, frozen=True, kw_only=True, tag="NODE_JOINED"):
         what = self.node_kind if self.version is None else f"{self.node_kind} {self.version}"
         return f"{self.node or '?'} joined: {what} at {self.node_url}{found}"
 
+    def change(self) -> str:
+        """Return the bare fact."""
+        return "joined"
+
 
 class NodeLeft(EventBase, frozen=True, kw_only=True, tag="NODE_LEFT"):
     """A node was taken from the list."""
@@ -249,6 +257,10 @@ class NodeLeft(EventBase, frozen=True, kw_only=True, tag="NODE_LEFT"):
     def sentence(self) -> str:
         """Say why."""
         return f"{self.node or '?'} left: {self.reason}"
+
+    def change(self) -> str:
+        """Return the bare fact."""
+        return "left"
 
 
 class ModelLoaded(EventBase, frozen=True, kw_only=True, tag="MODEL_LOADED"):
@@ -267,6 +279,10 @@ class ModelLoaded(EventBase, frozen=True, kw_only=True, tag="MODEL_LOADED"):
         time = "" if self.load_ms is None else f" in {span(self.load_ms)}"
         return f"{self.node or '?'} loaded {self.model or '?'}{time}{size}"
 
+    def change(self) -> str:
+        """Return what was loaded."""
+        return f"loaded {self.model or '?'}"
+
 
 class ModelUnloaded(EventBase, frozen=True, kw_only=True, tag="MODEL_UNLOADED"):
     """A model is no longer in a node's memory."""
@@ -282,6 +298,10 @@ class ModelUnloaded(EventBase, frozen=True, kw_only=True, tag="MODEL_UNLOADED"):
         time = "" if self.resident_ms is None else f" after {span(self.resident_ms)}"
         why = f": {self.reason}" if self.reason else ""
         return f"{self.node or '?'} unloaded {self.model or '?'}{time}{why}"
+
+    def change(self) -> str:
+        """Return what went."""
+        return f"unloaded {self.model or '?'}"
 
 
 class RequestDone(EventBase, frozen=True, kw_only=True, tag="REQUEST_DONE"):

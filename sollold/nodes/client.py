@@ -201,7 +201,8 @@ class NodeClient:
             data=body,
             headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=limit_s, sock_connect=limit_s),
+            # A little less for the connection, so that the error tells which of the two it was.
+            timeout=aiohttp.ClientTimeout(total=limit_s, sock_connect=0.95 * limit_s),
             server_hostname=target.host or None if target.scheme == "https" else None,
         ) as response:
             data = await _read(response)

@@ -65,7 +65,7 @@ class Prober:
         self._tasks: set[asyncio.Task[None]] = set()
         self._awaited: set[NodeId] | None = None
         self._has_changed = asyncio.Event()
-        self._refreshing: asyncio.Task[None] | None = None
+        self._next_refresh: asyncio.Task[None] | None = None
         self._refreshed_s = float("-inf")
         registry.when_in_doubt(self.kick)
 
@@ -104,10 +104,14 @@ class Prober:
         self.first_round.set()
 
     async def refresh(self, limit_s: float = 1.0) -> None:
-        """Have every node that answers list its models; at most `limit_s`, shared by callers."""
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = self.spawn(self._refresh_all(limit_s), "refresh catalogues")
-        await asyncio.wait({self._refreshing}, timeout=limit_s)
+        """Have every node that answers list its models; at most `limit_s`, shared by callers.
+
+        Callers share a refresh until it begins to ask; one who comes later might be told of a
+        catalogue older than the question.
+        """
+        if self._next_refresh is None:
+            self._next_refresh = self.spawn(self._refresh_all(limit_s), "refresh catalogues")
+        await asyncio.wait({self._next_refresh}, timeout=limit_s)
 
     async def is_frozen(self, node: NodeId) -> bool:
         """Whether requests should stop waiting for the node: silent on two fresh connections.
@@ -231,9 +235,12 @@ class Prober:
 
     async def _refresh_all(self, limit_s: float) -> None:
         """Ask all nodes at once; a slow one keeps nobody from the next refresh."""
-        gap_s = self._refreshed_s + self.settings.refresh_gap_s - self.clock()
-        if gap_s > 0:
-            await asyncio.sleep(gap_s)
+        try:
+            gap_s = self._refreshed_s + self.settings.refresh_gap_s - self.clock()
+            if gap_s > 0:
+                await asyncio.sleep(gap_s)
+        finally:
+            self._next_refresh = None
         self._refreshed_s = self.clock()
         down = {view.id for view in self.registry.fleet().nodes if view.state is NodeState.DOWN}
         asked = [watch for node, watch in self._watches.items() if node not in down]

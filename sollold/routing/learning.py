@@ -45,10 +45,10 @@ class Learner:
 
     def started(self, grant: Grant) -> None:
         """Note how many share the node and the runner with a new attempt. No await."""
-        self._occupancy[grant.decision.request] = (
-            self._load.count(grant.node),
-            len(self._load.on_runner(grant.node, grant.runner)),
-        )
+        request = grant.decision.request
+        running = len(self._load.on_runner(grant.node, grant.runner))
+        self._occupancy[request] = (self._load.count(grant.node), running)
+        self._slots.note_started(request, grant.node, grant.runner, running)
 
     def first_token(self, attempt: Attempt) -> None:
         """Judge from a first token how many requests its runner can take at once. No await."""
@@ -57,6 +57,7 @@ class Learner:
         if known is None or grant.is_load or attempt.first_content_s is None:
             return
         self._slots.note_first(
+            grant.decision.request,
             grant.node,
             grant.runner,
             attempt.first_content_s,
@@ -69,6 +70,7 @@ class Learner:
     def ended(self, grant: Grant) -> None:
         """Forget an attempt. No await."""
         self._occupancy.pop(grant.decision.request, None)
+        self._slots.note_ended(grant.decision.request, grant.node, grant.runner)
 
     def learn(self, job: Job, record: RequestRecord, attempt: Attempt) -> None:
         """Learn from an attempt that ended well. No await."""

@@ -260,8 +260,13 @@ class RequestRun:
         if self._is_second_opinion(attempt, text):
             self._suspicions.clear()
             return True
-        if attempt.is_over and attempt.status >= 400 and verdict.fault is not Fault.MISCONFIGURED:
+        if verdict.fault is Fault.MISCONFIGURED:
+            text = f"{attempt.grant.node} refused our credentials with {attempt.status}: {text}"
+            self._last_error = UpstreamError(text)
+        elif attempt.status >= 400:
             self._own_replies.append((attempt, text))
+        else:
+            self._last_error = UpstreamError(f"{attempt.grant.node}: {text}")
         self._give_up(attempt, verdict, text)
         return False
 
@@ -316,12 +321,16 @@ class RequestRun:
         if self._own_replies:
             attempt, _ = self._own_replies[-1]
             return WholeAnswer(attempt, attempt.take_held())
-        if self._last_error is not None:
+        if self._last_error is not None and not self._is_down_everywhere():
             raise self._last_error
         self.record.outcome = Outcome.REFUSED
         if self._refusal is None:
             raise UpstreamProtocol("no attempt was made")
         raise self._refusal
+
+    def _is_down_everywhere(self) -> bool:
+        """Whether the queue's own refusal, which names the nodes, says more than the last error."""
+        return self._refusal is not None and isinstance(self._last_error, ConnectFailed)
 
     def _accuse(self) -> None:
         """Count server errors against their nodes: no second node gave the same answer."""

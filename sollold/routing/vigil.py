@@ -36,7 +36,7 @@ class Vigil:
 
     def await_progress(self, attempt: Attempt) -> None:
         """Look into a stream that stops. No await."""
-        self._watch_idle(attempt, 0.0)
+        self._watch_idle(attempt, self._kit.clock(), attempt.bytes_in)
 
     def forget(self, attempt: Attempt) -> None:
         """Stop watching an attempt. No await."""
@@ -93,31 +93,34 @@ class Vigil:
 
     # Between bytes -------------------------------------------------------------------------------
 
-    def _watch_idle(self, attempt: Attempt, idle_s: float) -> None:
+    def _watch_idle(self, attempt: Attempt, since_s: float, seen: int) -> None:
+        """Look again soon; nothing beyond `seen` bytes has come since `since_s`. No await."""
         step_s = max(_SHORTEST_IDLE_STEP_S, self._kit.settings.frozen_idle_s / 4)
-        seen = attempt.bytes_in
         self._timers[attempt] = self._kit.wheel.after(
-            step_s, lambda: self._look_idle(attempt, idle_s + step_s, seen)
+            step_s, lambda: self._look_idle(attempt, since_s, seen)
         )
 
-    def _look_idle(self, attempt: Attempt, idle_s: float, seen: int) -> None:
+    def _look_idle(self, attempt: Attempt, since_s: float, seen: int) -> None:
         self._timers.pop(attempt, None)
         if attempt.is_over or self._is_closed:
             return
         is_held = attempt.exchange is not None and attempt.exchange.is_paused
         if attempt.bytes_in != seen or is_held:
-            self._watch_idle(attempt, 0.0)
+            self._watch_idle(attempt, self._kit.clock(), attempt.bytes_in)
         else:
-            self._kit.spawn(self._investigate_idle(attempt, idle_s, seen))
+            self._kit.spawn(self._investigate_idle(attempt, since_s, seen))
 
-    async def _investigate_idle(self, attempt: Attempt, idle_s: float, seen: int) -> None:
+    async def _investigate_idle(self, attempt: Attempt, since_s: float, seen: int) -> None:
         settings = self._kit.settings
         is_frozen = await self._kit.is_frozen(attempt.grant.node)
         if attempt.is_over or self._is_closed:
             return
-        limit_s = settings.frozen_idle_s if is_frozen else settings.progress_s
-        if attempt.bytes_in == seen and idle_s >= limit_s:
-            text = f"nothing came for {idle_s:.0f} s"
-            attempt.fail(UpstreamTimeout(text, phase="idle"))
+        now_s = self._kit.clock()
+        if attempt.bytes_in != seen:
+            self._watch_idle(attempt, now_s, attempt.bytes_in)
+            return
+        idle_s = now_s - since_s
+        if idle_s >= (settings.frozen_idle_s if is_frozen else settings.progress_s):
+            attempt.fail(UpstreamTimeout(f"nothing came for {idle_s:.0f} s", phase="idle"))
         else:
-            self._watch_idle(attempt, idle_s if attempt.bytes_in == seen else 0.0)
+            self._watch_idle(attempt, since_s, seen)

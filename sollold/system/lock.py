@@ -75,7 +75,7 @@ class InstanceLock:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as exc:
         raise LockFailed(f"{path} cannot be opened: {exc.strerror}; {_MOVE}") from exc
 

@@ -123,11 +123,10 @@ class Connection(asyncio.Protocol):
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport and register with the pool."""
+        """Take the transport; the pool counts it when dialling has succeeded."""
         # uvloop's transports have the methods, not the base class.
         self._transport = cast("asyncio.Transport", transport)
         tune(transport, user_timeout_s=NODE_USER_TIMEOUT_S)
-        self._pool.on_open(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse and deliver what one read brought: the hot path."""
@@ -274,26 +273,30 @@ class Connection(asyncio.Protocol):
             return
         size_bytes = len(body) if isinstance(body, bytes) else body.size_bytes
         for _ in range(_SLICES_PER_TURN):
+            if self._offset >= size_bytes:
+                self._body = None
+                exchange.is_sent = True
+                return
             if self._is_write_paused or transport.is_closing():
                 return
             piece = self._slice(body)
             if not piece:
                 self._body = None
-                error = UpstreamError("the spooled request body is shorter than it was")
+                # Not now: the receiver hears nothing before `begin` has returned.
+                error = UpstreamError("the spooled request body cannot be read")
                 self._wheel.loop.call_soon(self.fail, error)
                 return
             transport.write(piece)
             self._offset += len(piece)
-            if self._offset >= size_bytes:
-                self._body = None
-                exchange.is_sent = True
-                return
         self._wheel.loop.call_soon(self._write_body)
 
     def _slice(self, body: Body) -> bytes | memoryview:
         if isinstance(body, bytes):
             return memoryview(body)[self._offset : self._offset + _SLICE_BYTES]
-        return body.read(self._offset, _SLICE_BYTES)
+        try:
+            return body.read(self._offset, _SLICE_BYTES)
+        except OSError:
+            return b""
 
     def _close(self) -> None:
         self._body = None

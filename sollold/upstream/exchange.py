@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from sollold.upstream.pool import NodePool
     from sollold.upstream.wheel import Timer
 
-STALE_WINDOW_S = 2.0
-"""A stale connection says so within round trips; later than this, the node had the request."""
-
 
 class Head(NamedTuple):
     """Status and headers of the final response, names as the node wrote them."""
@@ -206,7 +203,7 @@ class Exchange:
             and self.receiver is not None
             and self.request.is_replayable
             and isinstance(error, UpstreamDisconnected)
-            and self.pool.wheel.loop.time() - self._begun_s < STALE_WINDOW_S
+            and self.pool.wheel.loop.time() - self._begun_s < self.pool.stale_window_s
         )
 
     def _on_head_late(self) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from sollold.upstream.wheel import TimerWheel
 
+STALE_WINDOW_S = 2.0
+"""A stale connection says so within round trips; later than this, the node had the request."""
+
 
 class Address(NamedTuple):
     """Where a node listens: an IP literal, and what TLS needs to know."""
@@ -43,9 +46,11 @@ class NodePool:
         connect_timeout_s: float = 2.0,
         keepalive_s: float = 60.0,
         max_idle: int = 64,
+        stale_window_s: float = STALE_WINDOW_S,
     ) -> None:
         self.address = address
         self.wheel = wheel
+        self.stale_window_s = stale_window_s
         self._connect_timeout_s = connect_timeout_s
         self._keepalive_s = keepalive_s
         self._max_idle = max_idle
@@ -58,7 +63,7 @@ class NodePool:
 
     @property
     def open(self) -> int:
-        """Sockets that exist, whatever their state."""
+        """Connections that were made and not yet lost."""
         return len(self._connections)
 
     @property
@@ -106,10 +111,6 @@ class NodePool:
             exchange.fail(error)
 
     # Called by connections and exchanges.
-
-    def on_open(self, connection: Connection) -> None:
-        """Count a socket."""
-        self._connections.add(connection)
 
     def on_idle(self, connection: Connection) -> None:
         """Keep a connection for the next request, the longest idle one giving way."""
@@ -176,6 +177,8 @@ class NodePool:
         if self._is_closed or not connection.is_usable:
             connection.drop()
             raise ConnectFailed(f"the connection to {self.address} did not last")
+        # Not sooner: uvloop tells a protocol whose dialling was cancelled nothing of its end.
+        self._connections.add(connection)
         return connection
 
     async def _open(self, connection: Connection) -> None:

@@ -71,7 +71,7 @@ class TimerWheel:
         """Loop time at the last tick; stands still while nothing is registered."""
         self._origin_s = self.now_s
         self._turned_tick = 0
-        self._slots: dict[int, set[Timer]] = {}
+        self._slots: dict[int, dict[Timer, None]] = {}
         self._watches: dict[Watch, None] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -124,8 +124,8 @@ class TimerWheel:
             timer.due_tick = max(timer.due_tick, self._turned_tick + 1)
         slot = self._slots.get(timer.due_tick)
         if slot is None:
-            slot = self._slots[timer.due_tick] = set()
-        slot.add(timer)
+            slot = self._slots[timer.due_tick] = {}
+        slot[timer] = None
         timer.filed_tick = timer.due_tick
 
     def unfile(self, timer: Timer) -> None:
@@ -134,7 +134,7 @@ class TimerWheel:
         if tick is None:
             return
         slot = self._slots[tick]
-        slot.remove(timer)
+        del slot[timer]
         if not slot:
             del self._slots[tick]
 

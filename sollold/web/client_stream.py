@@ -25,6 +25,9 @@ SPOOL_BYTES = 4 * 1024 * 1024
 _NOTICE_BYTES = 64 * 1024
 """Unsent bytes from which on the wheel looks at the client."""
 
+_KERNEL_GRACE_S = 5.0
+"""The kernel gives a client up this much later: the wheel goes first, since it can tell."""
+
 _FIRST_BYTES = 32 * 1024
 """Most of the body that leaves in one write with the head; aiohttp waits above 64 KiB."""
 
@@ -106,7 +109,7 @@ class ClientStream:
             if writer is None or transport is None or transport.is_closing() or self._is_aborted:
                 self._early = None
                 return
-            tune(transport, user_timeout_s=self._stall_s)
+            tune(transport, user_timeout_s=self._stall_s + _KERNEL_GRACE_S)
             await self._write_first(writer, transport, is_bodiless=is_bodiless)
         except ConnectionError:
             self._early = None

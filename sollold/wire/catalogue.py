@@ -35,9 +35,8 @@ _ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 _ZERO_TIME_NS: Final = -62_135_596_800_000_000_000
 _NS_PER_S: Final = 1_000_000_000
 _SECONDS_CHARS: Final = len("2006-01-02T15:04:05")
-_PAST_MICROS: Final = len("2006-01-02T15:04:05.000000")
-"""Where the seventh fractional digit of a timestamp stands."""
-_NANOS: Final = re.compile(r"[0-9]{1,3}")
+# What `datetime` cuts off a fraction.
+_NANOS: Final = re.compile(r"\.[0-9]{6}([0-9]{1,3})")
 _NO_DETAILS: Final = {
     "parent_model": "",
     "format": "",
@@ -46,7 +45,11 @@ _NO_DETAILS: Final = {
     "parameter_size": "",
     "quantization_level": "",
 }
+# Clients take these for granted; the CLI breaks on a short digest.
 _NEEDED: Final = frozenset({"name", "model", "modified_at", "size", "digest", "details"})
+_NEEDED_LOADED: Final = frozenset(
+    {"name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"}
+)
 _VERSION: Final = re.compile(
     r"v?([0-9]{1,9})\.([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?"
 )
@@ -131,8 +134,8 @@ def moment_ns(timestamp: str) -> int:
     except (ValueError, OverflowError):
         return _ZERO_TIME_NS
     since_ns = micros // _MICROSECOND * 1000
-    nanos = _NANOS.match(timestamp, _PAST_MICROS)
-    return since_ns + int(nanos[0].ljust(3, "0")) if nanos else since_ns
+    nanos = _NANOS.match(timestamp, _SECONDS_CHARS)
+    return since_ns + int(nanos[1].ljust(3, "0")) if nanos else since_ns
 
 
 def is_later(left: str, right: str) -> bool:
@@ -230,10 +233,14 @@ def _display(view: ModelView) -> str:
 
 
 def _row(node: NodeView, resident: ResidentView) -> dict[str, object]:
-    """Return a node's own element, whose short name and digest the CLI cannot do without."""
+    """Return a node's own element with what clients need filled in, and the node."""
+    if resident.entry.keys() >= _NEEDED_LOADED:
+        return {**resident.entry, "node": node.id}
+    parsed = parse(resident.key)
+    shown = parsed.display if parsed else resident.key
     return {
-        "name": resident.key,
-        "model": resident.key,
+        "name": shown,
+        "model": shown,
         "size": resident.size_bytes,
         "digest": resident.digest,
         "details": _NO_DETAILS,

@@ -215,23 +215,24 @@ def _finish_reason(choices: object) -> str | None:
 
 
 def _openai_counters(usage: object, timings: object) -> Counters:
+    if usage is None and timings is None:
+        return NOTHING_COUNTED
     used = usage if isinstance(usage, dict) else {}
     timed = timings if isinstance(timings, dict) else {}
     details = used.get("prompt_tokens_details")
-    # Some servers put zeros on every chunk and the truth on the last.
-    prompt = _count(used.get("prompt_tokens")) or None
-    cached = _count(timed.get("cache_n"))
+    prompt, output = _count(used.get("prompt_tokens")), _count(used.get("completion_tokens"))
+    cached, fresh = _count(timed.get("cache_n")), _count(timed.get("prompt_n"))
     if cached is None and isinstance(details, dict):
         cached = _count(details.get("cached_tokens"))
-    fresh = _count(timed.get("prompt_n"))
-    if prompt is None and fresh is not None:
-        prompt = fresh + (cached or 0)
-    output = _count(used.get("completion_tokens")) if prompt is not None else None
+    if not prompt and not output:
+        # Some servers put zeros on every chunk and the truth on the last.
+        prompt = None if fresh is None else fresh + (cached or 0)
+        output = _count(timed.get("predicted_n"))
     return Counters(
         prompt_tokens=prompt,
         cached_tokens=cached,
         prompt_s=_time(timed.get("prompt_ms"), _MS_PER_S),
-        output_tokens=_count(timed.get("predicted_n")) if output is None else output,
+        output_tokens=output,
         output_s=_time(timed.get("predicted_ms"), _MS_PER_S),
     )
 

@@ -114,7 +114,7 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-class _Fault(Exception):
+class Fault(Exception):
     """Where the text stops being JSON."""
 
     def __init__(self, at: int, where: str) -> None:
@@ -127,7 +127,7 @@ def _explain(body: bytes, plain: str) -> str:
     if len(body) > _MAX_EXPLAINED_CHARS:
         return f"invalid JSON: {plain}"
     text = body.decode("utf-8", "surrogateescape")
-    fault = _find_fault(text)
+    fault = find_fault(text)
     if fault.at >= len(text):
         return "unexpected EOF"
     return f"invalid character {_quote(text[fault.at])} {fault.where}"
@@ -144,13 +144,14 @@ def _quote(char: str) -> str:
     return f"'\\x{byte:02x}'" if byte < 0x80 else f"'\\u{byte:04x}'"
 
 
-def _find_fault(text: str) -> _Fault:
-    """Walk the first value until it breaks; the caller knows that it does."""
+def find_fault(text: str) -> Fault:
+    """Walk the first value until it breaks; in sound text the fault is that it ends."""
+    fault = Fault(len(text), "")
     try:
         _walk(text)
-    except _Fault as fault:
-        return fault
-    return _Fault(len(text), "")
+    except Fault as found:
+        fault = found
+    return fault
 
 
 def _walk(text: str) -> None:
@@ -167,7 +168,7 @@ def _walk(text: str) -> None:
             at = _end(_SPACE, text, at + 1)
             at = _open(text, _member(text, at) if closer == "}" else at, closers)
         else:
-            raise _Fault(
+            raise Fault(
                 at, "after array element" if closer == "]" else "after object key:value pair"
             )
 
@@ -188,10 +189,10 @@ def _open(text: str, at: int, closers: list[str]) -> int:
 def _member(text: str, at: int) -> int:
     """Pass a key and its colon; return where the value begins."""
     if text[at : at + 1] != '"':
-        raise _Fault(at, "looking for beginning of object key string")
+        raise Fault(at, "looking for beginning of object key string")
     colon = _end(_SPACE, text, _string(text, at))
     if text[colon : colon + 1] != ":":
-        raise _Fault(colon, "after object key")
+        raise Fault(colon, "after object key")
     return _end(_SPACE, text, colon + 1)
 
 
@@ -203,7 +204,7 @@ def _scalar(text: str, at: int) -> int:
         return _literal(text, at, _LITERALS[char])
     if char == "-" or "0" <= char <= "9":
         return _numeral(text, at)
-    raise _Fault(at, "looking for beginning of value")
+    raise Fault(at, "looking for beginning of value")
 
 
 def _string(text: str, at: int) -> int:
@@ -214,7 +215,7 @@ def _string(text: str, at: int) -> int:
         if char == '"':
             return at + 1
         if char != "\\":
-            raise _Fault(at, "in string literal")
+            raise Fault(at, "in string literal")
         at = _escape(text, at + 1)
 
 
@@ -223,17 +224,17 @@ def _escape(text: str, at: int) -> int:
     if char == "u":
         end = _end(_HEX, text, at + 1)
         if end < at + 5:
-            raise _Fault(end, "in \\u hexadecimal character escape")
+            raise Fault(end, "in \\u hexadecimal character escape")
         return end
     if not char or char not in '"\\/bfnrt':
-        raise _Fault(at, "in string escape code")
+        raise Fault(at, "in string escape code")
     return at + 1
 
 
 def _literal(text: str, at: int, word: str) -> int:
     for offset, char in enumerate(word):
         if text[at + offset : at + offset + 1] != char:
-            raise _Fault(at + offset, f"in literal {word} (expecting '{char}')")
+            raise Fault(at + offset, f"in literal {word} (expecting '{char}')")
     return at + len(word)
 
 
@@ -254,7 +255,7 @@ def _numeral(text: str, at: int) -> int:
 def _some_digits(text: str, at: int, where: str) -> int:
     end = _end(_DIGITS, text, at)
     if end == at:
-        raise _Fault(at, where)
+        raise Fault(at, where)
     return end
 
 

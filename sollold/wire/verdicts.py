@@ -44,6 +44,9 @@ class _Chunk(msgspec.Struct, gc=False):
 DATA: Final = b"data:"
 """What a line of an event stream begins with that bears data."""
 
+DONE: Final = b"[DONE]"
+"""The end of an event stream, as data."""
+
 _FRAME: Final = msgspec.json.Decoder(_Frame)
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -80,8 +83,11 @@ def judge_event_line(line: bytes) -> Verdict:
     if not line.startswith(DATA):
         is_held = not line.strip() or line.startswith((b":", b"event:", b"id:", b"retry:"))
         return Verdict.HOLD if is_held else Verdict.PASS
+    payload = line[len(DATA) :].strip()
+    if payload == DONE:
+        return Verdict.PASS
     try:
-        chunk = _CHUNK.decode(line[len(DATA) :])
+        chunk = _CHUNK.decode(payload)
     except _NOT_JSON:
         return Verdict.PASS
     if chunk.error is not None or not isinstance(chunk.choices, list):

@@ -21,7 +21,7 @@ from sollold.wire.endings import (
 )
 from sollold.wire.errors import openai_error
 from sollold.wire.gojson import go_json
-from sollold.wire.verdicts import DATA, Verdict, count_empty, judge_event_line, judge_frame
+from sollold.wire.verdicts import DATA, DONE, Verdict, count_empty, judge_event_line, judge_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from sollold.wire.routes import InferenceRoute
 
 _HELD_BYTES: Final = 16 * 1024
+_CHUNK_BYTES: Final = 64
+"""What it costs to hold a chunk besides its bytes, so that tiny ones are bounded too."""
 _LONG_LINE_BYTES: Final = 64 * 1024
 _WHOLE_BODY_BYTES: Final = 64 * 1024
 _EDGE_BYTES: Final = 4
 _EVENT_LINES: Final = 4
 _INTERRUPTED: Final = 502
-_DONE: Final = b"[DONE]"
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ class _Recent:
         """Take bytes from the first content on."""
         self.newlines += data.count(b"\n")
         self._chunks.append(data)
-        self._held_bytes += len(data)
+        self._held_bytes += len(data) + _CHUNK_BYTES
         if self._held_bytes > _HELD_BYTES:
             self._fold()
 
@@ -211,13 +212,14 @@ class NdjsonWatch:
         if closing is None and lines:
             closing = native_closing(lines[-1])
         ended = closing or Closing()
+        has_rest = rest.is_whole and judge_frame(rest.head) is Verdict.CONTENT
         return Ending(
             is_terminated=ended.is_done,
             error=ended.error,
             done_reason=ended.done_reason,
             counters=ended.counters,
-            frames=max(0, self.frames - count_empty(lines, judge_frame)),
-            has_content=self.has_content or judge_frame(rest.head) is Verdict.CONTENT,
+            frames=max(0, self.frames - count_empty(lines, judge_frame)) + has_rest,
+            has_content=self.has_content or has_rest,
         )
 
 
@@ -258,11 +260,15 @@ class SseWatch:
         lines, rest = self._recent.pieces()
         if not self.has_content:
             rest = clipped(self._opening.rest())
+        frames = max(0, self.frames - count_empty(lines, judge_event_line))
+        has_rest = rest.is_whole and judge_event_line(rest.head) is Verdict.CONTENT
+        if rest.is_whole and rest.head.startswith(DATA):
+            lines.append(rest)
         is_terminated = False
         told = Closing()
-        for piece in [*lines, rest] if rest.is_whole else lines:
+        for piece in lines:
             payload = piece.head[len(DATA) :].strip()
-            if payload == _DONE:
+            if payload == DONE:
                 is_terminated = True
             elif closing := openai_closing(Piece(payload, piece.tail)):
                 told = _later(told, closing)
@@ -271,8 +277,8 @@ class SseWatch:
             error=told.error,
             done_reason=told.done_reason,
             counters=told.counters,
-            frames=max(0, self.frames - count_empty(lines, judge_event_line)),
-            has_content=self.has_content or judge_event_line(rest.head) is Verdict.CONTENT,
+            frames=frames + has_rest,
+            has_content=self.has_content or has_rest,
         )
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+IN_ORDER = {"weights": {"tier": 1000.0}}
+"""Routing by which n1 is always the first choice, n2 the second, and so on."""
+
+
 def listening_socket() -> socket.socket:
     """Return a socket that listens on a free port of loopback."""
     sock = socket.socket()
@@ -94,7 +98,8 @@ class Lab:
     def _config(self) -> Config:
         config = msgspec.convert(self._settings, Config)
         nodes = tuple(
-            Node(url=node.url, name=f"n{number}") for number, node in enumerate(self.nodes, 1)
+            Node(url=node.url, name=f"n{number}", tier=min(10, number))
+            for number, node in enumerate(self.nodes, 1)
         )
         return msgspec.structs.replace(config, nodes=nodes + config.nodes)
 

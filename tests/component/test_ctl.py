@@ -60,20 +60,39 @@ def process(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_pipe_that_closes_early_is_silent(daemon: FakeDaemon) -> None:
-    many = tuple(replace(GPU_2, name=f"node-{number}", id=str(number)) for number in range(5000))
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("args", [["nodes"], ["nodes", "--json"], ["logs", "-f"]])
+def test_a_pipe_that_closes_early_is_silent(
+    daemon: FakeDaemon, args: list[str], unbuffered: str
+) -> None:
+    many = tuple(replace(GPU_2, name=f"node-{number}", id=str(number)) for number in range(2000))
     daemon.answers["/api/v1/nodes"] = Answer(encode(replace(NODES, nodes=many)))
-    for args in (["nodes"], ["nodes", "--json"]):
-        ctl = subprocess.Popen(
-            [*SOLLOLCTL, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
-        )
-        assert ctl.stdout is not None
-        assert ctl.stderr is not None
-        with ctl:
-            assert ctl.stdout.read(10)
-            ctl.stdout.close()
-            assert ctl.stderr.read() == b""
-            assert ctl.wait(30) == 0
+    daemon.answers["/api/v1/events"] = Answer(lines=EVENT_LINES * 2000)
+    ctl = subprocess.Popen(
+        [*SOLLOLCTL, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    assert ctl.stdout is not None
+    assert ctl.stderr is not None
+    with ctl:
+        assert ctl.stdout.read(10)
+        ctl.stdout.close()
+        complaint = ctl.stderr.read()
+    assert (complaint, ctl.returncode) == (b"", 0)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_long_list_arrives_whole(daemon: FakeDaemon, unbuffered: str) -> None:
+    many = tuple(replace(GPU_2, name=f"node-{number}", id=str(number)) for number in range(2000))
+    daemon.answers["/api/v1/nodes"] = Answer(encode(replace(NODES, nodes=many)))
+
+    words = process("nodes", PYTHONUNBUFFERED=unbuffered)
+    document = process("nodes", "--json", PYTHONUNBUFFERED=unbuffered)
+
+    assert len(words.stdout.splitlines()) == 2001
+    assert document.stdout.encode() == daemon.answers["/api/v1/nodes"].body + b"\n"
 
 
 def test_ctrl_c_ends_following_with_130(daemon: FakeDaemon) -> None:

@@ -152,8 +152,9 @@ class Connection(asyncio.Protocol):
         self._is_closed_here = True
         if self._transport is not None:
             raw = self._transport.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if raw is not None:
+                with contextlib.suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._transport.abort()
 
     def _enqueue(self) -> None:
@@ -164,27 +165,37 @@ class Connection(asyncio.Protocol):
         self._owner.seen(request)
         self._pending.append(request)
         if self.task is None:
-            self.task = asyncio.get_running_loop().create_task(
-                self._serve(), name=f"fake connection {self.number}"
-            )
+            self._begin()
+
+    def _begin(self) -> None:
+        self.task = asyncio.get_running_loop().create_task(
+            self._serve(), name=f"fake connection {self.number}"
+        )
+        # A callback, since a task that is cancelled before its first step runs no `finally`.
+        self.task.add_done_callback(self._served)
 
     async def _serve(self) -> None:
-        try:
-            while self._pending and not self._is_closed_here:
-                self.current = self._pending.pop(0)
+        while self._pending and not self._is_closed_here:
+            self.current = self._pending.pop(0)
+            try:
                 with contextlib.suppress(Broken):
                     await self._owner.handle(Exchange(self, self.current), self)
+            finally:
                 self.served += 1
                 self.current.ended_s = time.monotonic()
-                self._owner.changed()
-        except asyncio.CancelledError:
-            if self.current is not None:
-                self.current.ended_s = time.monotonic()
-        finally:
-            self.task = None
-            if self._is_closed_here:
-                self._owner.gone(self)
             self._owner.changed()
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self.task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.close()
+            self._owner.gone(self)
+            raise error
+        if self._is_closed_here:
+            self._owner.gone(self)
+        elif self._pending:
+            self._begin()
+        self._owner.changed()
 
 
 class Listener:

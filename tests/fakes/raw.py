@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DEADLINE_S = 10.0
 """Nothing on loopback takes longer unless it hangs."""
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+"""The smallest complete answer with a body."""
+
 
 async def eventually(is_true: Callable[[], bool], within_s: float = DEADLINE_S) -> None:
     """Wait until a condition holds."""
@@ -122,7 +125,7 @@ class RawServer:
         self._failures: list[Exception] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._accept, self.host, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -144,12 +147,18 @@ class RawServer:
         if self._failures and error is None:
             raise self._failures[0]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def stop_listening(self) -> None:
+        """Refuse new connections; those that exist go on."""
+        self._server.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         conversation = Conversation(self, reader, writer)
         self.conversations.append(conversation)
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.create_task(self._serve(conversation), name="raw conversation")
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, conversation: Conversation) -> None:
         try:
             await self._script(conversation)
         except (EOFError, ConnectionError):
@@ -157,8 +166,30 @@ class RawServer:
         except Exception as failure:
             self._failures.append(failure)
         finally:
-            self._tasks.discard(task)
-            writer.close()
+            conversation.writer.close()
+
+
+class BlackHole:
+    """A port where connecting neither succeeds nor fails: the queue of the listener is full."""
+
+    def __init__(self, port: int = 0) -> None:
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", port))
+        self._listener.listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        self._fillers = [socket.socket() for _ in range(2)]
+
+    def __enter__(self) -> Self:
+        for filler in self._fillers:
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(("127.0.0.1", self.port))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (*self._fillers, self._listener):
+            sock.close()
 
 
 class CutError(Exception):

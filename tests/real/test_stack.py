@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from tests.stack.processes import ProcessGroup
 from tests.stack.store import ALL_MODELS, TINY
 
 if TYPE_CHECKING:
-    from tests.stack.fixtures import NewNode
+    from tests.stack.fixtures import NewDaemon, NewNode
     from tests.stack.ollama import OllamaServer
 
 pytestmark = pytest.mark.real
@@ -161,6 +162,33 @@ def test_an_own_node_takes_models_and_settings(new_node: NewNode) -> None:
     assert [model["context_length"] for model in loaded] == [2048]
 
 
+def test_a_daemon_process_serves_its_nodes_and_ends_cleanly(
+    ollama_nodes: tuple[OllamaServer, ...], new_daemon: NewDaemon
+) -> None:
+    daemon = new_daemon(nodes=[node.url for node in ollama_nodes])
+    daemon.start()
+
+    for url in (daemon.api_url, daemon.console_url):
+        wait_until(partial(_lists_models, url), limit_s=10.0, failure=daemon.log_text)
+    lines = post_lines(
+        f"{daemon.api_url}/api/generate",
+        {"model": "tiny", "prompt": "The sea", "options": {"num_predict": 5}},
+    )
+    assert lines[-1]["eval_count"] == 5
+    assert daemon.control_socket.is_socket()
+
+    assert daemon.stop() == 0
+    assert not daemon.group.leftover_pids
+    assert not answers(f"{daemon.api_url}/api/version")
+
+
+def test_a_daemon_that_cannot_start_says_why(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon(config="[nonsense]\n")
+
+    with pytest.raises(RuntimeError, match=r"(?s)exit code 78; .*nonsense"):
+        daemon.start()
+
+
 def test_a_group_dies_with_the_process_that_made_it(tmp_path: Path) -> None:
     maker = """
 import sys, time
@@ -207,6 +235,10 @@ def test_terminate_kills_what_ignores_it_and_names_what_was_left(tmp_path: Path)
     assert untidy.wait(limit_s=5.0) == 0
     assert untidy.leftover_pids == (int((tmp_path / "untidy").read_text()),)
     assert not _members(untidy.pid)
+
+
+def _lists_models(url: str) -> bool:
+    return bool(get_json(f"{url}/api/tags")["models"])
 
 
 def _wait_for_text(path: Path, text: str) -> None:

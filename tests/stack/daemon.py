@@ -26,12 +26,19 @@ api = "127.0.0.1:{api_port}"
 console = "127.0.0.1:{console_port}"
 
 """
+# A test knows its nodes; what else runs on this machine is none of its business.
+_NO_DISCOVERY = """\
+[discovery]
+enabled = false
+
+"""
 
 
 class DaemonProcess:
     """One `python -m sollold --config FILE`; not started yet.
 
     `config` is TOML that is added to the listeners and nodes; `env` adds to a clean environment.
+    Discovery is off unless `config` has its table.
     """
 
     def __init__(
@@ -81,7 +88,8 @@ class DaemonProcess:
         """Write the configuration file anew; a running daemon reads it on SIGHUP."""
         text = _CONFIG.format(api_port=self.api_port, console_port=self.console_port)
         tables = "".join(f'[[nodes]]\nurl = "{url}"\n\n' for url in nodes)
-        self.config_path.write_text(text + tables + config)
+        discovery = "" if "[discovery]" in config else _NO_DISCOVERY
+        self.config_path.write_text(text + tables + discovery + config)
 
     def start(self) -> None:
         """Start and wait until the API listener answers."""

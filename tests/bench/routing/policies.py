@@ -208,6 +208,7 @@ class Late:
         others, on_runner = self._started_with[request]
         if measured and not grant.is_load and not job.did_load:
             self.slots.note_first(
+                request,
                 grant.node,
                 grant.runner,
                 now_s,
@@ -226,7 +227,8 @@ class Late:
         request = RequestId(f"r-{job.id}")
         grant = self._grants.pop(request)
         self._load.remove(request, now_s)
-        others, on_runner = self._started_with.pop(request)
+        others, _ = self._started_with.pop(request)
+        self.slots.note_ended(request, grant.node, grant.runner)
         del self._waiting[request]
         decode_s = job.done_s - job.prefilled_s
         sample = Sample(
@@ -287,6 +289,9 @@ class Late:
             self._load.count(grant.node),
             len(self._load.on_runner(grant.node, grant.runner)),
         )
+        self.slots.note_started(
+            grant.request, grant.node, grant.runner, self._started_with[grant.request][1]
+        )
         due_s = recall_due_s(running)
         if due_s is not None and not job.moved:
             self._clock.at(due_s + 0.001, lambda: self._recall(grant))
@@ -309,10 +314,9 @@ class Late:
         if self._nodes[grant.node].withdraw(job):
             job.moved = True
             self.recalls += 1
-            self.rates.observe_first(
-                grant.node, grant.expected_first_s, now_s - job.sent_s, now_s
-            )
+            self.rates.observe_first(grant.node, grant.expected_first_s, now_s - job.sent_s, now_s)
             self._load.remove(grant.request, now_s)
+            self.slots.note_ended(grant.request, grant.node, grant.runner)
             request.excluded = frozenset({grant.node})
             self._queue.push(request, is_returning=True)
             self._pump()

@@ -171,9 +171,7 @@ class Node:
         while self._pending and self._accept(self._pending[0]):
             self._pending.popleft()
         for runner in self.runners.values():
-            while (
-                runner.is_ready and runner.waiting and len(runner.active) < self.spec.parallel
-            ):
+            while runner.is_ready and runner.waiting and len(runner.active) < self.spec.parallel:
                 self._start(runner, runner.waiting.popleft())
         self._plan()
 

@@ -14,7 +14,6 @@ from sollold.core.health import HealthPolicy
 from sollold.core.model import NodeId, NodeState, NodeView
 from sollold.nodes.candidates import Candidate
 from sollold.nodes.client import NodeClient, Target, probe_session
-from sollold.nodes.own import OwnAddresses
 from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.watch import ProbeSettings
@@ -22,6 +21,7 @@ from sollold.nodes.watch import ProbeSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
+    from sollold.nodes.own import OwnAddresses
     from sollold.nodes.sources import StaticSources
     from tests.fakes.node import FakeNode
 
@@ -130,6 +130,12 @@ def target(url: str, **fields: Any) -> Target:
 
 def count(node: FakeNode, path: str) -> int:
     return sum(request.path == path for request in node.requests)
+
+
+async def kill(node: FakeNode) -> None:
+    """Kill a node between two questions."""
+    await node.until(lambda: node.open_connections == 0)
+    await node.stop()
 
 
 @asynccontextmanager

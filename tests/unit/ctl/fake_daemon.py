@@ -20,7 +20,12 @@ NDJSON = "application/x-ndjson"
 
 
 class Answer:
-    """What one path answers. `lines` are sent as a stream; `is_silent` sends nothing at all."""
+    """What one path answers.
+
+    `lines` are sent as a stream, `is_silent` sends nothing at all, `cut_bytes` are missing at the
+    end, and with `ends` false the connection stays open after what was sent until the daemon
+    stops, which sends `late_lines` first.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Answer:
         is_silent: bool = False,
         cut_bytes: int = 0,
         ends: bool = True,
+        late_lines: list[bytes] | None = None,
     ) -> None:
         self.body = body
         self.status = status
@@ -40,6 +46,7 @@ class Answer:
         self.is_silent = is_silent
         self.cut_bytes = cut_bytes
         self.ends = ends
+        self.late_lines = late_lines or []
 
 
 class FakeDaemon:
@@ -129,6 +136,8 @@ def _handler(daemon: FakeDaemon) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
             self.wfile.write(answer.body[: len(answer.body) - answer.cut_bytes])
+            if not answer.ends:
+                daemon.stopping.wait(30)
 
         def _stream(self, answer: Answer) -> None:
             self.send_response(200)
@@ -136,13 +145,17 @@ def _handler(daemon: FakeDaemon) -> type[BaseHTTPRequestHandler]:
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                for line in answer.lines or ():
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-                    self.wfile.flush()
+                self._send_lines(answer.lines or [])
                 if answer.ends:
                     self.wfile.write(b"0\r\n\r\n")
                 else:
                     daemon.stopping.wait(30)
+                    self._send_lines(answer.late_lines)
+
+        def _send_lines(self, lines: list[bytes]) -> None:
+            for line in lines:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+                self.wfile.flush()
 
         def address_string(self) -> str:
             return "local"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import stat
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sollold.api_types import NodesDocument, StatusDocument, encode
-from sollold.ctl.client import Client, Endpoint, control_sockets, endpoints
+from sollold.ctl.client import Client, Endpoint, _reason, control_sockets, endpoints
 from sollold.ctl.failure import Exit, Failure
 from tests.unit.ctl.documents import HEALTHY, NODES
 from tests.unit.ctl.fake_daemon import NOT_FOUND, Answer, FakeDaemon, error
@@ -199,6 +200,34 @@ def test_an_answer_that_breaks_off_is_no_answer() -> None:
         assert "(the answer broke off)" in refused(client(daemon.url)).message
 
 
+def test_an_answer_that_stops_half_way_is_given_up() -> None:
+    half = FakeDaemon({"/api/v1/status": Answer(encode(HEALTHY), cut_bytes=10, ends=False)})
+    with half.on_tcp():
+        assert "(no answer within 0.1 s)" in refused(client(half.url, timeout_s=0.1)).message
+        half.stopping.set()
+
+
+def test_nobody_there_behind_tls(closed_url: str) -> None:
+    url = closed_url.replace("http:", "https:")
+    assert f"{url} (connection refused)" in refused(client(url)).message
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied"), "permission denied"),
+        (TimeoutError(), "no connection in time"),
+        (ConnectionResetError(), "connection closed"),
+        (http.client.IncompleteRead(b"{"), "the answer broke off"),
+        (OSError(113, "No route to host"), "no route to host"),
+        (OSError("odd\x1b"), "odd\\x1b"),
+        (OSError(), "failed"),
+    ],
+)
+def test_what_the_system_says_is_put_in_words(error: Exception, words: str) -> None:
+    assert _reason(error) == words
+
+
 @pytest.mark.parametrize(
     ("answer", "exit_code", "code"),
     [
@@ -274,9 +303,9 @@ def test_a_stream_of_something_else_is_refused() -> None:
 
 
 def test_a_stream_outlives_the_time_limit() -> None:
-    answer = Answer(lines=[b"{}\n"], ends=False)
+    answer = Answer(lines=[b"{}\n"], ends=False, late_lines=[b'{"late":1}\n'])
     with FakeDaemon({"/api/v1/events": answer}).on_tcp() as daemon:
         stream = client(daemon.url, timeout_s=0.05).lines("/api/v1/events", {"follow": "1"})
         assert next(stream).body == b"{}\n"
         threading.Timer(0.2, daemon.stopping.set).start()
-        assert list(stream) == []
+        assert [reply.body for reply in stream] == [b'{"late":1}\n']

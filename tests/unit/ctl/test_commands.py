@@ -268,9 +268,6 @@ def test_wrong_usage(daemon: FakeDaemon, capsys: Captured, args: list[str]) -> N
     assert captured.err
 
 
-# Empty lists ---------------------------------------------------------------------------------
-
-
 def test_empty_lists_say_why_and_what_to_do(daemon: FakeDaemon, capsys: Captured) -> None:
     daemon.answers |= {
         "/api/v1/nodes": Answer(encode(NodesDocument(at=AT, nodes=()))),
@@ -382,3 +379,19 @@ def test_a_key_comes_from_the_environment_or_a_file(
 
     (tmp_path / "key").write_bytes(b"\xff\xfe")
     assert run(["--key-file", str(tmp_path / "key"), "status"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "has_color"),
+    [
+        (["--color", "always", "status"], True),
+        (["status", "--color=always"], True),
+        (["status", "--color", "never"], False),
+        (["status"], False),
+    ],
+)
+def test_failures_follow_the_colour_option(
+    closed_url: str, capsys: Captured, args: list[str], *, has_color: bool
+) -> None:
+    assert run(["--url", closed_url, *args]) == 3
+    assert ("\x1b[97;41m" in capsys.readouterr().err) is has_color

@@ -212,9 +212,12 @@ def test_parts_that_are_known_stand_alone() -> None:
     assert "  Memory     15.9 GB VRAM used\n" in text
     assert "  Loaded     nothing\n" in text
     assert "  Speed      12.8 tokens/s\n" in text
-    assert "  Last hour  breaker half open\n" in text
+    assert "  Breaker    half open\n" in text
     assert "  Changes    odd\n" in text
     assert "Running    r-7f3d qwen2.5:14b chat 31 s, r-7f43 nomic-embed-text embed 2 s\n" in text
+    assert node.breaker is not None
+    quiet = replace(GPU_2, breaker=None)
+    assert "over elsewhere\n" in details(replace(document, node=quiet), PIPE)
     full = replace(node, vram_total_bytes=16_000_000_000, vram_total_from=None, breaker=None)
     assert "15.9 of 16.0 GB VRAM used\n" in details(replace(document, node=full), PIPE)
 

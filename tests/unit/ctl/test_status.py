@@ -171,6 +171,15 @@ def test_next_steps_name_nodes_only() -> None:
     assert "more:    sollolctl nodes gpu-2      sollolctl logs --node gpu-2\n" in text
 
 
+def test_next_steps_of_long_names_take_two_lines() -> None:
+    name = "ollama:192.168.1.22:11434"
+    far = Problem(subject=name, state="down", since_ms=MINUTE, reason=REFUSED)
+    assert text_of(replace(DEGRADED, problems=(far,)), PIPE).splitlines()[2:4] == [
+        f"    more:    sollolctl nodes {name}",
+        f"             sollolctl logs --node {name}",
+    ]
+
+
 def test_without_a_config_file_the_hint_is_a_command() -> None:
     text = text_of(replace(NOTHING_FOUND, config=None, looked_at=None), PIPE)
     assert "  add one         sollold --node http://HOST:PORT\n" in text

@@ -17,7 +17,7 @@ from sollold.core.model import (
     RequestId,
 )
 from sollold.events.base import EventBase, span
-from sollold.events.candidates import MAX_CANDIDATES
+from sollold.events.candidates import MAX_CANDIDATES, CandidateView
 from sollold.events.ring import Origin, Record
 from sollold.events.types import (
     EVENT_CLASSES,
@@ -159,6 +159,21 @@ def test_the_sentence_says_what_happened_and_why(event: EventBase, sentence: str
     assert event.sentence() == sentence
 
 
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (NodeStateChanged(node="a", from_state="up", to_state="slow"), "became slow"),
+        (NodeJoined(node="a", node_url="u", node_kind="ollama"), "joined"),
+        (NodeLeft(node="a", reason="gone"), "left"),
+        (ModelLoaded(node="a", model="m"), "loaded m"),
+        (ModelUnloaded(node="a", model="m"), "unloaded m"),
+        (TaskStart(node="a", model="m"), "- m starts on a"),
+    ],
+)
+def test_in_a_list_about_one_node_the_node_is_not_repeated(event: EventBase, words: str) -> None:
+    assert event.change() == words
+
+
 def test_every_type_has_a_sentence_tested_above() -> None:
     assert {type(event) for event, _ in SENTENCES} == set(EVENT_CLASSES)
 
@@ -233,6 +248,11 @@ def test_candidates_are_objects_in_milliseconds() -> None:
         "excluded": None,
     }
     assert (second["cost_ms"], second["excluded"]) == (None, "down")
+
+
+def test_no_term_of_a_candidate_is_forgotten() -> None:
+    terms = tuple(name.removesuffix("_s") for name in Candidate._fields)
+    assert tuple(name.removesuffix("_ms") for name in CandidateView.__struct_fields__) == terms
 
 
 def test_a_large_fleet_leaves_only_the_pick_and_the_cheapest() -> None:

@@ -1,0 +1,46 @@
+"""`docs/api.md` says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sollold import api_types
+from sollold.core.model import Reason
+from sollold.ctl.client import _KEY_CODES
+from sollold.ctl.failure import Exit
+
+TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+STRUCTS: dict[str, type[msgspec.Struct]] = {
+    name: item
+    for name, item in vars(api_types).items()
+    if isinstance(item, type) and issubclass(item, msgspec.Struct) and name != "EventLine"
+} | {"Reason": Reason}
+
+
+def described() -> dict[str, list[str]]:
+    parts = re.findall(r"^### (\w+)$(.*?)(?=^#|\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    return {name: re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for name, text in parts}
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTS))
+def test_every_part_is_described_with_its_fields(name: str) -> None:
+    assert described()[name] == list(STRUCTS[name].__struct_fields__)
+
+
+def test_nothing_else_is_described() -> None:
+    assert described().keys() == STRUCTS.keys()
+
+
+def test_every_schema_and_exit_code_is_named() -> None:
+    for struct in STRUCTS.values():
+        fields = {field.name: field for field in msgspec.structs.fields(struct)}
+        if "schema" in fields:
+            assert f"| `{fields['schema'].default}`" in TEXT
+    for code in Exit:
+        assert f"\n| {code.value} | " in TEXT
+    for word in _KEY_CODES:
+        assert f"`{word}`" in TEXT
