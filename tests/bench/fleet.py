@@ -16,6 +16,7 @@ from tests.bench.processes import (
     start_daemon,
     start_upstream,
 )
+from tests.bench.upstream import SMALL
 from tests.stack.http import get_json, wait_until
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def measure_fleet(directory: Path, idle_s: float, count: int) -> list[Figure]:
     idle = Figure(
         key="idle_cpu", what=f"idle CPU, {NODES} nodes, of one core", unit="%", budget=1.0
     )
-    with start_upstream(NODES, MODELS) as upstream:
+    with start_upstream([SMALL], NODES, MODELS) as upstream:
         urls = [f"http://127.0.0.1:{port}" for port in upstream.ports]
         with contextlib.closing(start_daemon(directory / "fleet", urls)) as daemon:
             _wait_for_models(daemon.api_url, urls)
@@ -102,9 +103,9 @@ def _measure_tags(directory: Path, urls: list[str], count: int) -> list[Figure]:
 
 def _wait_for_models(api_url: str, urls: list[str]) -> None:
     """Every node has been probed: what it alone holds is listed."""
-    per_node = len(get_json(f"{urls[0]}/api/tags")["models"]) - 3
+    per_node = len(get_json(f"{urls[0]}/api/tags")["models"]) - 1
     own = per_node // 2
-    wanted = 3 + (per_node - own) + own * len(urls)
+    wanted = 1 + (per_node - own) + own * len(urls)
     wait_until(
         lambda: _model_count(api_url) >= wanted,
         limit_s=30,

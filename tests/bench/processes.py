@@ -18,7 +18,7 @@ from tests.stack.daemon import DaemonProcess
 from tests.stack.http import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -102,9 +102,9 @@ class Child:
         return self._process.poll() is not None
 
 
-def start_upstream(ports: int = 1, models: int = 0) -> Child:
+def start_upstream(own: Sequence[str], ports: int = 1, models: int = 0) -> Child:
     """The canned upstream on so many ports."""
-    argv = [sys.executable, "-m", "tests.bench.upstream"]
+    argv = [sys.executable, "-m", "tests.bench.upstream", f"--own={','.join(own)}"]
     return Child([*argv, f"--ports={ports}", f"--models={models}"], reads_ports=True)
 
 
@@ -130,7 +130,7 @@ def start_nginx_upstream(directory: Path, port: int) -> Child:
     """Nginx as a node that gives canned answers, the cheapest upstream there is."""
     locations = "".join(
         f"    location = {path} {{ return 200 '{body.decode()}'; }}\n"
-        for path, body in upstream.listings(0, 0).items()
+        for path, body in upstream.listings([upstream.SMALL]).items()
     )
     small = upstream.small_answer().decode()
     locations += f"    location / {{ return 200 '{small}'; }}\n"

@@ -13,9 +13,12 @@ import hashlib
 import json
 import signal
 import socket
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACE_S = 0.010
 BACKLOG_BLOCK = 64
@@ -42,16 +45,17 @@ _COUNTERS = {
 
 
 def names(node: int, count: int) -> list[str]:
-    """The benchmark's own models, then half shared by all nodes and half this node's own."""
+    """Models of one node of a fleet: half on every node, half on this one only."""
     own = [f"own-{node}-{number}:latest" for number in range(count // 2)]
     shared = [f"shared-{number}:latest" for number in range(count - len(own))]
-    return [f"{SMALL}:latest", f"{PACED}:latest", f"{BACKLOG}:latest", *shared, *own]
+    return [*shared, *own]
 
 
-def listings(node: int, count: int) -> dict[str, bytes]:
-    """Bodies of the routes by which a node is known."""
-    entries = [_tags_entry(name) for name in names(node, count)]
-    loaded = [_ps_entry(name) for name in names(node, 0)]
+def listings(own: Sequence[str], others: Sequence[str] = ()) -> dict[str, bytes]:
+    """Bodies of the routes by which a node is known; its own models are loaded."""
+    full_names = [f"{name}:latest" for name in own]
+    entries = [_tags_entry(name) for name in (*full_names, *others)]
+    loaded = [_ps_entry(name) for name in full_names]
     shown = {
         "modelfile": "",
         "template": "{{ .Prompt }}",
@@ -221,11 +225,11 @@ def _length(head: bytes) -> int:
     return 0 if at < 0 else int(head[at + 15 :].split(b"\r\n", 1)[0])
 
 
-async def _serve(ports: int, models: int) -> None:
+async def _serve(ports: int, own: list[str], models: int) -> None:
     loop = asyncio.get_running_loop()
     bound = []
     for node in range(ports):
-        bodies = listings(node, models)
+        bodies = listings(own, names(node, models))
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         await loop.create_server(functools.partial(_Connection, bodies), sock=listener)
         bound.append(listener.getsockname()[1])
@@ -240,8 +244,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench.upstream", description=__doc__)
     parser.add_argument("--ports", type=int, default=1)
     parser.add_argument("--models", type=int, default=0, help="further models on each node")
+    parser.add_argument("--own", default=SMALL, help="models that are loaded on each")
     options = parser.parse_args()
-    uvloop.run(_serve(options.ports, options.models))
+    uvloop.run(_serve(options.ports, options.own.split(","), options.models))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,9 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """One accepted connection: parses requests and runs the handler for one after the other."""
 
-    def __init__(self, number: int, owner: Owner) -> None:
+    def __init__(self, number: int, accepted: socket.socket, owner: Owner) -> None:
         self.number = number
+        self._socket = accepted
         self.served = 0
         self.is_http10 = False
         self.task: asyncio.Task[None] | None = None
@@ -151,10 +152,9 @@ class Connection(asyncio.Protocol):
         """End with a reset, as a crashed peer's kernel sends it."""
         self._is_closed_here = True
         if self._transport is not None:
-            raw = self._transport.get_extra_info("socket")
-            if raw is not None:
-                with contextlib.suppress(OSError):
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):
+                linger = struct.pack("ii", 1, 0)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self._transport.abort()
 
     def _enqueue(self) -> None:

@@ -227,7 +227,7 @@ class FakeNode:
             accepted.close()
             self.changed()
             return
-        connection = Connection(self.connections, self)
+        connection = Connection(self.connections, accepted, self)
         self._open.add(connection)
         loop = asyncio.get_running_loop()
         task = loop.create_task(loop.connect_accepted_socket(lambda: connection, accepted))

@@ -215,8 +215,9 @@ async def test_it_restarts_on_its_port_with_nothing_loaded(node: FakeNode) -> No
 async def test_stopping_cuts_what_is_under_way() -> None:
     async with FakeNode(["m"], rate=20.0) as node:
         body = {"model": "m", "prompt": "a", "options": {"num_predict": 1000}}
-        asking = asyncio.create_task(asyncio.to_thread(ask, node.url, "POST", "/api/chat", body))
-        await node.until(lambda: bool(node.requests))
+        call = asyncio.to_thread(ask, node.url, "POST", "/api/generate", body)
+        asking = asyncio.create_task(call)
+        await node.until(lambda: node.active == 1)
         await node.stop()
 
         answer = await asking
