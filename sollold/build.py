@@ -181,6 +181,13 @@ class _Flow:
             self.door.address, wheel=self.wheel, connect_timeout_s=config.health.timeout_s
         )
         self.admission = _admission(config, know, self.wheel, time.monotonic)
+        learner = Learner(
+            rates=know.rates,
+            slots=know.slots,
+            load=know.load,
+            registry=know.registry,
+            clock=time.monotonic,
+        )
         on_done: list[Callable[[RequestRecord], None]] = [
             know.figures.request_done,
             metrics.request_done,
@@ -190,13 +197,7 @@ class _Flow:
             wheel=self.wheel,
             admission=self.admission,
             pools=self.pools,
-            learner=Learner(
-                rates=know.rates,
-                slots=know.slots,
-                load=know.load,
-                registry=know.registry,
-                clock=time.monotonic,
-            ),
+            learner=learner,
             blame=Blame(
                 know.registry, know.rates, refresh_soon=know.prober.kick, clock=time.monotonic
             ),
@@ -208,7 +209,14 @@ class _Flow:
         )
         metrics.watch(know.registry.fleet, self.admission, self.dispatcher)
         departures = _Departures(
-            know.registry, know.rates, know.slots, know.figures, know.load, self.pools, self.door
+            know.registry,
+            know.rates,
+            know.slots,
+            know.figures,
+            know.load,
+            self.pools,
+            self.door,
+            learner,
         )
         know.registry.subscribe(departures.look)
         know.registry.subscribe(self.admission.fleet_changed)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_THIS_MACHINE = "this machine"
-
 _Socket = tuple[str, int, str]
 
 
@@ -227,8 +225,7 @@ class Members:
         return [self._socket(address, record.place) for address in record.addresses]
 
     def _socket(self, address: str, place: NodeUrl) -> _Socket:
-        machine = _THIS_MACHINE if self.own.is_local(address) else normal_literal(address)
-        return machine, place.address.port, place.path
+        return self.own.machine(address), place.address.port, place.path
 
     def _forget_sockets(self, record: Record) -> None:
         self._sockets = {k: other for k, other in self._sockets.items() if other is not record}

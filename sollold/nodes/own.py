@@ -13,6 +13,8 @@ import psutil
 
 _FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
+_USUAL_LOOPBACK = frozenset({"127.0.0.1", "::1", *_WILDCARDS})
+_THIS_MACHINE = "this machine"
 
 
 class OwnAddresses(msgspec.Struct, frozen=True):
@@ -31,6 +33,15 @@ class OwnAddresses(msgspec.Struct, frozen=True):
             return ipaddress.ip_address(address.partition("%")[0]).is_loopback
         except ValueError:
             return False
+
+    def machine(self, address: str) -> str:
+        """Return one name for all of this machine's addresses, others unchanged.
+
+        Further loopback addresses are servers of their own to those who set them up.
+        """
+        address = normal_literal(address)
+        is_this = address in _USUAL_LOOPBACK or address in self.interfaces
+        return _THIS_MACHINE if is_this else address
 
     def is_daemon(self, address: str, port: int) -> bool:
         """Whether a connection to address and port reaches this daemon."""

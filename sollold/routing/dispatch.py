@@ -172,10 +172,12 @@ class Dispatcher:
 
     def blame(self, attempt: Attempt, verdict: Verdict, text: str) -> None:
         """Count a failed attempt. No await."""
+        self._learner.forget(attempt.grant.node)
         self._blame.verdict(attempt.grant.node, verdict, text, attempt.trial)
 
     def blame_engine(self, attempt: Attempt, text: str) -> None:
         """Count a server error. No await."""
+        self._learner.forget(attempt.grant.node)
         self._blame.engine(attempt.grant.node, text, attempt.trial)
 
     def settle(self, run: RequestRun, attempt: Attempt) -> None:
@@ -200,8 +202,10 @@ class Dispatcher:
         first_s = None
         if attempt.is_stream and attempt.first_content_s is not None and not attempt.grant.is_load:
             first_s = attempt.first_content_s - attempt.started_s
-        self._blame.success(attempt.grant.node, first_s, attempt.trial)
-        self._learner.learn(run.job, run.record, attempt)
+        self._learner.count(run.record, attempt)
+        if attempt.trial is not None or self._learner.is_due(attempt):
+            self._blame.success(attempt.grant.node, first_s, attempt.trial)
+            self._learner.learn(run.job, run.record, attempt)
 
     def should_recall(self, attempt: Attempt, waiting: WaitingRequest) -> bool:
         """Whether an overdue request, alone on its node, would be sooner elsewhere."""

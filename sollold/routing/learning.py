@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sollold.core.load import Load
-    from sollold.core.model import Grant, RequestId
+    from sollold.core.model import Digest, Grant, NodeId, RequestId
     from sollold.core.rates import RateTable
     from sollold.core.slots import SlotTable
     from sollold.nodes.registry import Registry
     from sollold.routing.attempt import Attempt
     from sollold.routing.record import RequestRecord
     from sollold.routing.run import Job
+
+_LESSON_EVERY_S = 0.05
 
 
 class Learner:
@@ -42,6 +44,32 @@ class Learner:
         self._registry = registry
         self._clock = clock
         self._occupancy: dict[RequestId, tuple[int, int]] = {}
+        self._learned_s: dict[tuple[NodeId, Digest], float] = {}
+
+    def is_due(self, attempt: Attempt) -> bool:
+        """Whether there is anything new in an attempt that ended well. No await.
+
+        Hundreds of small requests a second teach no more than the first few of them, and each
+        lesson makes the next decision work out its costs anew.
+        """
+        grant = attempt.grant
+        key = (grant.node, grant.runner.digest)
+        now_s = self._clock()
+        if not grant.is_load and now_s - self._learned_s.get(key, 0.0) < _LESSON_EVERY_S:
+            return False
+        self._learned_s[key] = now_s
+        return True
+
+    def count(self, record: RequestRecord, attempt: Attempt) -> None:
+        """Note what the engine counted, for metrics and events. No await."""
+        counters = attempt.ending().counters
+        record.prompt_tokens = counters.prompt_tokens
+        record.output_tokens = counters.output_tokens
+
+    def forget(self, node: NodeId) -> None:
+        """Take the next lesson of a node whenever it comes: it failed, or left. No await."""
+        for key in [key for key in self._learned_s if key[0] == node]:
+            del self._learned_s[key]
 
     def started(self, grant: Grant) -> None:
         """Note how many share the node and the runner with a new attempt. No await."""
@@ -80,8 +108,6 @@ class Learner:
         if grant.is_load:
             self._registry.note_resident(node, job.waiting.model, digest, grant.runner.options)
         counters = attempt.ending().counters
-        record.prompt_tokens = counters.prompt_tokens
-        record.output_tokens = counters.output_tokens
         first_s = 0.0
         if attempt.first_content_s is not None and attempt.is_stream:
             first_s = attempt.first_content_s - attempt.started_s

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LINES_PER_S = 20
+"""Requests logged one by one within a second; twice as many when they failed."""
+
 
 class EventReporter:
     """Publishes a request's life (`sollold.routing.dispatch.Reporter`)."""
@@ -42,6 +45,9 @@ class EventReporter:
         self._node = node
         self._on_done = tuple(on_done)
         self._is_logging = is_logging
+        self._second = 0
+        self._lines = 0
+        self._unlogged = 0
 
     def queued(self, record: RequestRecord) -> None:
         """Say that a request waits for a slot. No await."""
@@ -138,7 +144,21 @@ class EventReporter:
         for listener in self._on_done:
             listener(record)
         if self._is_logging:
+            self._log(record, total_ms)
+
+    def _log(self, record: RequestRecord, total_ms: float) -> None:
+        """Write the request's line, unless there are too many to read. No await."""
+        second = int(record.ended_s or 0)
+        if second != self._second:
+            if self._unlogged:
+                _log.info("%d more requests ended, not logged one by one", self._unlogged)
+            self._second, self._lines, self._unlogged = second, 0, 0
+        limit = _LINES_PER_S if record.outcome is Outcome.OK else 2 * _LINES_PER_S
+        if self._lines < limit:
+            self._lines += 1
             _log_line(record, total_ms)
+        else:
+            self._unlogged += 1
 
 
 def _why(record: RequestRecord) -> str | None:

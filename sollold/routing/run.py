@@ -46,8 +46,8 @@ class ClientReply(Protocol):
     async def start(self, attempt: Attempt) -> None:
         """Send the head; the source stays paused until it is out."""
 
-    def write(self, data: bytes) -> None:
-        """Send a piece of the body."""
+    def sink(self) -> Callable[[bytes], None]:
+        """Return what takes pieces of the body."""
 
     async def finish(self) -> None:
         """End the answer cleanly."""
@@ -360,9 +360,9 @@ class RequestRun:
         return None
 
     async def _stream(self, attempt: Attempt) -> None:
-        attempt.sink = self._reply.write
+        sink = attempt.sink = self._reply.sink()
         if attempt.held:
-            self._reply.write(attempt.take_held())
+            sink(attempt.take_held())
         await self._reply.start(attempt)
         if not attempt.is_over:
             self._vigil.await_progress(attempt)

@@ -96,7 +96,16 @@ def whole_response(
 class StreamReply:
     """The client's side of a streamed answer (`sollold.routing.run.ClientReply`)."""
 
-    __slots__ = ("_note", "_record", "_request", "_stream", "response")
+    __slots__ = (
+        "_made",
+        "_note",
+        "_record",
+        "_request",
+        "_spool_bytes",
+        "_stall_s",
+        "_wheel",
+        "response",
+    )
 
     def __init__(
         self,
@@ -111,8 +120,23 @@ class StreamReply:
         self._note = note
         self._request = request
         self._record = record
-        self._stream = ClientStream(request, wheel=wheel, spool_bytes=spool_bytes, stall_s=stall_s)
+        self._wheel = wheel
+        self._spool_bytes = spool_bytes
+        self._stall_s = stall_s
+        self._made: ClientStream | None = None
         self.response: web.StreamResponse | None = None
+
+    @property
+    def _stream(self) -> ClientStream:
+        """The client's stream, made when first needed: most whole answers never do."""
+        if self._made is None:
+            self._made = ClientStream(
+                self._request,
+                wheel=self._wheel,
+                spool_bytes=self._spool_bytes,
+                stall_s=self._stall_s,
+            )
+        return self._made
 
     async def start(self, attempt: Attempt) -> None:
         """Send the head; the node stays paused until it is out."""
@@ -125,11 +149,13 @@ class StreamReply:
             headers.append(("X-Accel-Buffering", "no"))
         await self._stream.start(head.status, headers, attempt.exchange)
 
-    def write(self, data: bytes) -> None:
-        """Send a piece of the body. No await."""
+    def sink(self) -> Callable[[bytes], None]:
+        """Return what takes pieces of the body, the client's stream itself where possible."""
+        return self._stream.write if self._note is None else self._write_noted
+
+    def _write_noted(self, data: bytes) -> None:
         if self._note is not None:
-            data = self._note.feed(data)
-        self._stream.write(data)
+            self._stream.write(self._note.feed(data))
 
     async def finish(self) -> None:
         """End the answer cleanly."""

@@ -133,10 +133,12 @@ def _clipped_native(piece: Piece) -> _Native:
 
 def _clipped_openai(piece: Piece) -> _OpenAI:
     text = piece.tail.decode("utf-8", "replace")
-    finish = [found[1] for found in _FINISH.finditer(piece.tail)]
-    reason = finish[-1].decode() if finish and finish[-1] else None
     return _OpenAI(
-        choices=[{"finish_reason": reason}],
+        choices=[
+            {"finish_reason": found[1].decode()}
+            for found in _FINISH.finditer(piece.tail)
+            if found[1] is not None
+        ],
         usage=_last_object(_USAGE, text),
         timings=_last_object(_TIMINGS, text),
         error=_clipped_error(piece),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NODES = 50
 MODELS = 200
+FEW_MODELS = 20
 
 
 def measure_fleet(directory: Path, idle_s: float, count: int) -> list[Figure]:
@@ -37,6 +38,9 @@ def measure_fleet(directory: Path, idle_s: float, count: int) -> list[Figure]:
     idle = Figure(
         key="idle_cpu", what=f"idle CPU, {NODES} nodes, of one core", unit="%", budget=1.0
     )
+    large = Figure(
+        key="tags_large", what=f"/api/tags, {NODES} nodes of {MODELS} models, p50", unit="ms"
+    )
     with start_upstream([SMALL], NODES, MODELS) as upstream:
         urls = [f"http://127.0.0.1:{port}" for port in upstream.ports]
         with contextlib.closing(start_daemon(directory / "fleet", urls)) as daemon:
@@ -48,8 +52,10 @@ def measure_fleet(directory: Path, idle_s: float, count: int) -> list[Figure]:
             idle.add(SOLLOLD, share * 100)
             memory.add(SOLLOLD, rss_mb(pid))
             memory.notes.append(f"{_model_count(daemon.api_url):,} different models listed")
-        tags = _measure_tags(directory, urls[1:], count)
-    return [memory, idle, *tags]
+            large.add(SOLLOLD, percentile(_tags_ms(daemon.api_url, count // 10, large), 0.5))
+    with start_upstream([SMALL], NODES - 1, FEW_MODELS) as upstream:
+        urls = [f"http://127.0.0.1:{port}" for port in upstream.ports]
+        return [memory, idle, *_measure_tags(directory, urls, count), large]
 
 
 def measure_start(directory: Path, url: str, rounds: int) -> Figure:
@@ -81,24 +87,28 @@ def measure_alone(directory: Path, url: str) -> Figure:
 
 
 def _measure_tags(directory: Path, urls: list[str], count: int) -> list[Figure]:
-    median = Figure(
-        key="tags_p50", what=f"/api/tags, {NODES} nodes, one black hole, p50", unit="ms", budget=5
-    )
-    worst = Figure(key="tags_max", what=f"/api/tags, {NODES} nodes, one black hole, max", unit="ms")
+    what = f"/api/tags, {NODES} nodes of {FEW_MODELS} models, one black hole"
+    median = Figure(key="tags_p50", what=f"{what}, p50", unit="ms", budget=5)
+    worst = Figure(key="tags_max", what=f"{what}, max", unit="ms")
     listener, fillers, hole = black_hole()
     try:
         with contextlib.closing(start_daemon(directory / "hole", [*urls, hole])) as daemon:
             _wait_for_models(daemon.api_url, urls)
-            kept = Kept(daemon.api_url)
-            request = kept.request("GET", "/api/tags")
-            times = [kept.timed(request) * 1e3 for _ in range(count)]
-            kept.close()
+            times = _tags_ms(daemon.api_url, count, median)
     finally:
         for one in (listener, *fillers):
             one.close()
     median.add(SOLLOLD, percentile(times, 0.5))
     worst.add(SOLLOLD, max(times))
     return [median, worst]
+
+
+def _tags_ms(url: str, count: int, figure: Figure) -> list[float]:
+    with contextlib.closing(Kept(url)) as kept:
+        request = kept.request("GET", "/api/tags")
+        _, answer = kept.exchange(request)
+        figure.notes.append(f"{len(answer) / 1e3:,.0f} kB")
+        return [kept.timed(request) * 1e3 for _ in range(count)]
 
 
 def _wait_for_models(api_url: str, urls: list[str]) -> None:

@@ -119,7 +119,7 @@ def measure_cpu(peers: list[Peer], rounds: int, seconds: float) -> list[Figure]:
     )
     gateways = [peer for peer in peers if peer.pid is not None]
     paced_frames = round(seconds / PACE_S)
-    backlog_frames = round(seconds * 12_000 / BACKLOG_BLOCK) * BACKLOG_BLOCK
+    backlog_frames = round(seconds * 40_000 / BACKLOG_BLOCK) * BACKLOG_BLOCK
     for number in range(rounds):
         order = gateways[number % len(gateways) :] + gateways[: number % len(gateways)]
         for peer in order:

@@ -86,6 +86,8 @@ class Conversation:
         for number, piece in enumerate(pieces):
             if number:
                 await settle()
+            if self.writer.transport.is_closing():
+                raise ConnectionResetError("the peer has gone")
             self.writer.write(piece)
             await self.writer.drain()
 

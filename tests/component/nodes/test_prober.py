@@ -108,6 +108,18 @@ async def test_frozen_is_seen_in_seconds_by_all_who_ask() -> None:
         assert bench.view().state is NodeState.UP
 
 
+async def test_a_frozen_node_that_thaws_is_found_again() -> None:
+    settings = msgspec.structs.replace(FROZEN, limit_s=0.2)
+    async with FakeNode() as node, Bench(policy=LAZY, settings=settings) as bench:
+        bench.add(node.url)
+        async with bench.running():
+            await bench.prober.first_round.wait()
+            node.fault = Fault(kind=FaultKind.HANG)
+            assert await bench.prober.is_frozen(NodeId("node"))
+            node.fault = None
+            await bench.until_state(NodeState.UP)
+
+
 async def test_the_default_limits_find_a_frozen_node_in_two_seconds() -> None:
     settings = ProbeSettings()
     assert settings.frozen_stagger_s + settings.frozen_limit_s < 2.0

@@ -122,6 +122,12 @@ def test_addresses_of_this_machine_are_one(bench: Bench) -> None:
     assert view.addresses == ("127.0.0.1", "::1")
 
 
+def test_further_loopback_addresses_are_servers_of_their_own(bench: Bench) -> None:
+    bench.add("127.0.0.1:11500")
+    bench.add("127.0.0.2:11500")
+    assert len(bench.ids()) == 2
+
+
 def test_two_configured_names_for_one_server_become_the_first(bench: Bench) -> None:
     bench.registry.reconcile(
         "config",

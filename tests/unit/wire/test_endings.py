@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sollold.wire.clip import LINE_BYTES, Piece, clipped
+from sollold.wire.clip import END_BYTES, LINE_BYTES, Piece, clipped
 from sollold.wire.endings import Closing, Counters, native_closing, openai_closing
 
 _METRICS = {
@@ -148,6 +148,15 @@ def test_a_huge_line_with_text_that_is_no_utf8_or_ends_strangely() -> None:
     assert native_closing(clipped(b'{"n":' + b"1" * LINE_BYTES + b"}")) == Closing()
 
 
+@pytest.mark.parametrize("shift", range(40))
+def test_a_number_that_is_cut_is_not_taken_for_a_shorter_one(shift: int) -> None:
+    padding = "p" * (END_BYTES - 40 + shift)
+    text = json.dumps({"a": padding, "eval_count": 123456789, "b": _LONG, "c": {}}).encode()
+    found = native_closing(clipped(text))
+    assert found is not None
+    assert found.counters.output_tokens in (123456789, None)
+
+
 _SCALARS = st.none() | st.booleans() | st.integers(0, 10**6) | st.text(max_size=8)
 _TREES: st.SearchStrategy[Any] = st.recursive(
     _SCALARS,
@@ -237,6 +246,15 @@ def test_a_huge_openai_answer() -> None:
     assert found is not None
     assert found.error is not None
     assert found.error.startswith("x, ")
+
+
+def test_of_several_choices_the_last_reason_counts() -> None:
+    reasons: list[str | None] = ["length", "stop", None]
+    choices = [{"index": 0, "text": "", "finish_reason": reason} for reason in reasons]
+    for padding in ("", _LONG):
+        found = _openai({"padding": padding, "choices": choices})
+        assert found is not None
+        assert found.done_reason == "stop"
 
 
 def test_a_huge_answer_with_broken_counters() -> None:

@@ -248,7 +248,7 @@ def test_what_of_an_answer_passes() -> None:
         (["1.0 proxy, 1.1 SOLLOLD-A (comment)"], True),
         (["1.0 proxy", "HTTP/1.1 sollold-a"], True),
         (["1.1 sollold-ab"], False),
-        (["1.1 proxy (1.1 sollold-a, 1.1 sollold-a)"], False),
+        (["1.1 proxy (to us, 1.1 sollold-a )"], False),
         (["sollold-a"], False),
         ([""], False),
     ],

@@ -129,7 +129,16 @@ def test_empty_lines_are_held_back(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [_FINAL, _ERROR, b'{"status":"loading"}\n', b"not json\n", b"[1]\n", b'{"error":""}\n']
+    "line",
+    [
+        _FINAL,
+        _ERROR,
+        b'{"error":""}\n',
+        b'{"error":"broke","response":""}\n',
+        b'{"status":"loading"}\n',
+        b"not json\n",
+        b"[1]\n",
+    ],
 )
 def test_what_is_no_empty_line_is_passed_on_without_committing(line: bytes) -> None:
     watch = _ndjson(line)
@@ -186,6 +195,7 @@ def test_empty_events_are_held_back(event: bytes) -> None:
         _DONE,
         b"data:[DONE]\n\n",
         _event({"error": {"message": "broke"}}),
+        _event({"error": "broke", "choices": []}),
         _event({"other": 1}),
         _event({"choices": [5]}),
         b"data: not json\n\n",
@@ -315,8 +325,8 @@ def test_an_event_stream_that_was_cut() -> None:
 def test_an_error_event() -> None:
     told = _sse(_WORD, _event({"error": {"message": "broke", "code": 500}})).finish()
     assert told == Ending(is_terminated=False, error="broke", frames=1, has_content=True)
-    first = _sse(_event({"error": "broke"}), _DONE).finish()
-    assert first == Ending(is_terminated=True, error="broke")
+    first = _sse(_event({"error": "broke"}), _FINISH, _DONE).finish()
+    assert first == Ending(is_terminated=True, error="broke", done_reason="stop")
 
 
 def test_an_event_without_its_newline_counts_when_it_is_whole() -> None:
