@@ -16,6 +16,7 @@ import msgspec
 from yarl import URL
 
 from sollold.core.health import Misconfigured, ProbeFailed, Warming
+from sollold.core.model import ResidentView
 from sollold.nodes.own import is_literal
 from sollold.nodes.parse import (
     ReplyError,
@@ -28,7 +29,6 @@ from sollold.nodes.parse import (
 )
 
 if TYPE_CHECKING:
-    from sollold.core.model import ResidentView
     from sollold.nodes.parse import Shown, Tags
 
 MAX_REPLY_BYTES = 16 * 1024 * 1024
@@ -64,6 +64,13 @@ class Version(msgspec.Struct, frozen=True):
     latency_s: float
 
 
+class Memory(msgspec.Struct, frozen=True):
+    """A node said what it has in memory."""
+
+    residents: tuple[ResidentView, ...]
+    latency_s: float
+
+
 class Peer(msgspec.Struct, frozen=True):
     """Another sollold answered."""
 
@@ -77,6 +84,7 @@ class _Reply(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+    latency_s: float
 
 
 def probe_session() -> aiohttp.ClientSession:
@@ -109,18 +117,16 @@ class NodeClient:
 
     async def version(self, target: Target, limit_s: float) -> Version | Peer | Failure:
         """Ask who is there."""
-        started_s = self._clock()
         reply = await self._ask(target, "GET", "/api/version", limit_s)
-        latency_s = self._clock() - started_s
         if not isinstance(reply, _Reply):
             return reply
-        if _DAEMON in reply.headers.get("Via", "").lower():
+        if _is_daemon(reply):
             return Peer(_peer_version(reply.body))
         failure = _judge(reply, target, "/api/version")
         if failure is not None:
             return failure
         try:
-            return Version(parse_version(reply.body), latency_s)
+            return Version(parse_version(reply.body), reply.latency_s)
         except ReplyError as exc:
             return Misconfigured(f"{exc}, not as Ollama does, on {target.port}")
 
@@ -142,18 +148,20 @@ class NodeClient:
         except ReplyError as exc:
             return Misconfigured(f"{exc} to /api/tags")
 
-    async def ps(self, target: Target, limit_s: float) -> tuple[ResidentView, ...] | Failure | None:
+    async def ps(self, target: Target, limit_s: float) -> Memory | Peer | Failure | None:
         """Ask which models are in memory; None: the node does not know this question."""
         reply = await self._ask(target, "GET", "/api/ps", limit_s)
         if not isinstance(reply, _Reply):
             return reply
+        if _is_daemon(reply):
+            return Peer(None)
         if reply.status in (404, 405, 501):
             return None
         failure = _judge(reply, target, "/api/ps")
         if failure is not None:
             return failure
         try:
-            return parse_ps(reply.body)
+            return Memory(parse_ps(reply.body), reply.latency_s)
         except ReplyError as exc:
             return Misconfigured(f"{exc} to /api/ps")
 
@@ -187,6 +195,7 @@ class NodeClient:
     async def _exchange(
         self, target: Target, method: str, path: str, limit_s: float, body: bytes | None
     ) -> _Reply | Failure:
+        started_s = self._clock()
         headers = {"Host": target.authority()}
         if target.key is not None:
             headers["Authorization"] = f"Bearer {target.key}"
@@ -208,7 +217,7 @@ class NodeClient:
             data = await _read(response)
             if data is None:
                 return Misconfigured(f"answers {path} with more than {MAX_REPLY_BYTES >> 20} MiB")
-            return _Reply(response.status, response.headers, data)
+            return _Reply(response.status, response.headers, data, self._clock() - started_s)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
@@ -221,6 +230,10 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
+
+
+def _is_daemon(reply: _Reply) -> bool:
+    return _DAEMON in reply.headers.get("Via", "").lower()
 
 
 def _judge(reply: _Reply, target: Target, path: str) -> Failure | None:

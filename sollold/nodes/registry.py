@@ -200,9 +200,7 @@ class Registry:
         record = self._members.get(node)
         if record is not None and record.peer_version is not None:
             record.peer_version = None
-            if record.is_visible:
-                self._announcer.joined(record)
-            self.changed(record)
+            self.joined(record)
             self._announcer.tell()
 
     # Evidence
@@ -302,7 +300,7 @@ class Registry:
     # What membership says (Audience)
 
     def joined(self, record: Record) -> None:
-        """Take in a new record."""
+        """Take in a record that is new, or new to readers."""
         self.changed(record)
         if record.is_visible:
             self._announcer.joined(record)

@@ -15,7 +15,7 @@ import msgspec
 
 from sollold.core.health import Frozen, Misconfigured, ProbeFailed, ProbeOk, Warming
 from sollold.core.model import NodeKind
-from sollold.nodes.client import Peer, Target, Version
+from sollold.nodes.client import Memory, Peer, Target, Version
 from sollold.nodes.own import is_literal
 from sollold.nodes.parse import Shown, Tags
 from sollold.nodes.race import first_good
@@ -42,6 +42,8 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     limit_s: float = 2.0
     """One liveness question."""
+    version_s: float = 30.0
+    """Between two looks at who answers, while it does."""
     catalogue_s: float = 30.0
     """Between two looks at a node's list of models."""
     catalogue_limit_s: float = 10.0
@@ -92,6 +94,7 @@ class NodeWatch:
         self._version = ""
         self._residents: frozenset[Digest] = frozenset()
         self._tags: Tags | None = None
+        self._version_due_s = 0.0
         self._tags_due_s = 0.0
         self._tags_problem = ""
         self._resolve_due_s = 0.0
@@ -115,7 +118,7 @@ class NodeWatch:
         places = await self._places(target)
         if isinstance(places, ProbeFailed):
             self._failed(places)
-        elif places:
+        elif places and not await self._ask_briefly(places, target, is_full=is_full):
             await self._ask_who(places, target, is_full=is_full)
         if is_full and self._listing is not None:
             await _join(self._listing)
@@ -231,30 +234,67 @@ class NodeWatch:
         self._is_identified = True
         return await self._tools.client.peer(self._good, self._tools.settings.limit_s)
 
+    async def _ask_briefly(
+        self, places: Sequence[Target], target: ProbeTarget, *, is_full: bool
+    ) -> bool:
+        """Ask a known node for its memory only, which also says that it lives.
+
+        Halves the price of watching many nodes. False: it has to be asked who it is.
+        """
+        good, now_s = self._good, self._tools.clock()
+        if is_full or good is None or target.is_peer or now_s >= self._version_due_s:
+            return False
+        place = next((p for p in places if p.address == good.address), None)
+        if place is None:
+            return False
+        memory = await self._tools.client.ps(place, self._tools.settings.limit_s)
+        if isinstance(memory, Memory):
+            self._living(memory, self._version, memory.latency_s, now_s, is_full=False)
+            return True
+        self._version_due_s = 0.0
+        if memory is None or isinstance(memory, Peer) or len(places) > 1:
+            return False
+        self._failed(memory)
+        return True
+
     async def _ask_more(self, place: Target, answer: Version, *, is_full: bool) -> None:
-        """Ask what is in memory. Residents come first: an answering node may get work at once."""
-        tools, registry = self._tools, self._tools.registry
-        asked_s = tools.clock()
-        listed = await tools.client.ps(place, tools.settings.limit_s)
-        if isinstance(listed, ProbeFailed):
-            self._failed(listed)
+        """Ask what is in memory before the node may get work."""
+        tools, asked_s = self._tools, self._tools.clock()
+        memory = await tools.client.ps(place, tools.settings.limit_s)
+        if isinstance(memory, ProbeFailed):
+            self._failed(memory)
             return
+        if isinstance(memory, Memory):
+            self._version_due_s = asked_s + tools.settings.version_s
+        known = memory if isinstance(memory, Memory) else None
+        self._living(known, answer.version, answer.latency_s, asked_s, is_full=is_full)
+
+    def _living(
+        self,
+        memory: Memory | None,
+        version: str,
+        latency_s: float,
+        asked_s: float,
+        *,
+        is_full: bool,
+    ) -> None:
+        """Note what a node that answers said; list its models when something is new. No await."""
+        registry = self._tools.registry
         residents = self._residents
-        if isinstance(listed, tuple):
-            registry.set_residents(self.node, listed, asked_s=asked_s)
-            residents = frozenset(resident.digest for resident in listed)
-        is_news = (answer.version, residents) != (self._version, self._residents)
-        self._version, self._residents = answer.version, residents
-        registry.set_version(self.node, answer.version)
-        self._observe(ProbeOk(answer.latency_s))
-        if is_full or is_news or tools.clock() >= self._tags_due_s:
+        if memory is not None:
+            registry.set_residents(self.node, memory.residents, asked_s=asked_s)
+            residents = frozenset(resident.digest for resident in memory.residents)
+        is_news = (version, residents) != (self._version, self._residents)
+        self._version, self._residents = version, residents
+        registry.set_version(self.node, version)
+        self._observe(ProbeOk(latency_s))
+        if is_full or is_news or self._tools.clock() >= self._tags_due_s:
             _ = self.start_listing()
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure | Frozen) -> None:
         """Note a failure; whatever answers next is looked at from the beginning."""
         self._is_identified = False
-        self._tags_due_s = 0.0
-        self._resolve_due_s = 0.0
+        self._tags_due_s = self._resolve_due_s = self._version_due_s = 0.0
         self._observe(failure)
 
     def _observe(self, seen: Observation) -> None:
@@ -275,18 +315,13 @@ class NodeWatch:
         answer = answers[0]
         if index < 0:
             self._was_frozen = True
-            self._failed_by_frozen()
+            self._failed(Frozen("two probes unanswered while requests wait"))
         elif isinstance(answer, Version):
             self._observe(ProbeOk(answer.latency_s))
         elif not isinstance(answer, Peer):
             self._was_frozen = isinstance(answer, ProbeFailed) and answer.is_refused
             self._failed(answer)
         self.wake.set()
-
-    def _failed_by_frozen(self) -> None:
-        self._is_identified = False
-        self._tags_due_s = 0.0
-        self._observe(Frozen("two probes unanswered while requests wait"))
 
     # Catalogue
 

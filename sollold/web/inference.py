@@ -409,7 +409,9 @@ def _priority(request: web.Request) -> int:
 
 def _deadline_s(request: web.Request, now_s: float) -> float | None:
     """Return the client's own time-out as a moment, as OpenAI's libraries declare it."""
-    text = request.headers.get("X-Stainless-Timeout", "")
+    text = request.headers.get("X-Stainless-Timeout")
+    if text is None:
+        return None
     try:
         timeout_s = float(text)
     except ValueError:

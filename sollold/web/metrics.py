@@ -6,11 +6,16 @@ Label values come from closed sets or from the registry; see `docs/metrics.md`.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from sollold import __version__
@@ -35,7 +40,7 @@ _QUEUE_BUCKETS = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300)
 _LAG_BUCKETS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 1)
 
 
-class _LiveGauges(Collector):
+class _LiveGauges:
     """Reads the daemon's state when scraped, so there is no second copy to forget."""
 
     def __init__(
@@ -46,6 +51,7 @@ class _LiveGauges(Collector):
         self._dispatcher = dispatcher
 
     def collect(self) -> Iterable[Metric]:
+        """Return the gauges. No await."""
         fleet = self._fleet()
         state = GaugeMetricFamily(
             "sollold_node_state", "1 for the state a node is in", labels=("node", "state")
@@ -81,60 +87,82 @@ class _LiveGauges(Collector):
         yield build
 
 
-class Metrics:
-    """All metric families of one daemon."""
+class _Buckets:
+    """One histogram: adding is a bisection, everything else happens when it is scraped."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Count a value. No await."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def metric(self) -> tuple[list[tuple[str, float]], float]:
+        """Return cumulative buckets and the sum."""
+        total = 0
+        buckets = []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        return buckets, self._sum
+
+
+class _Family:
+    """Histograms of one name, by one label or none."""
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...], label: str = "") -> None:
+        self._name = name
+        self._text = text
+        self._label = label
+        self._bounds = bounds
+        self._by_label: dict[str, _Buckets] = {}
+        if not label:
+            self._by_label[""] = _Buckets(bounds)
+
+    def add(self, value: float, label: str = "") -> None:
+        """Count a value. No await."""
+        buckets = self._by_label.get(label)
+        if buckets is None:
+            buckets = self._by_label[label] = _Buckets(self._bounds)
+        buckets.add(value)
+
+    def metric(self) -> Metric:
+        """Return what Prometheus reads."""
+        labels = (self._label,) if self._label else ()
+        metric = HistogramMetricFamily(self._name, self._text, labels=labels)
+        for label, item in self._by_label.items():
+            buckets, total = item.metric()
+            metric.add_metric((label,) if self._label else (), buckets, total)
+        return metric
+
+
+class Metrics(Collector):
+    """All metric families of one daemon; touched on the event loop only, rendered in a thread."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "sollold_requests",
-            "Requests by dialect, kind and how they ended",
-            ("dialect", "kind", "outcome"),
-            registry=self.registry,
+        self._requests: dict[tuple[str, str, str], int] = {}
+        self._duration = _Family(
+            "sollold_request_duration_seconds", "Arrival to last byte", _DURATION_BUCKETS, "kind"
         )
-        self._bound: dict[tuple[str, str, str], Counter] = {}
-        self._duration = Histogram(
-            "sollold_request_duration_seconds",
-            "Arrival to last byte",
-            ("kind",),
-            buckets=_DURATION_BUCKETS,
-            registry=self.registry,
-        )
-        self._ttft = Histogram(
+        self._ttft = _Family(
             "sollold_time_to_first_token_seconds",
             "Arrival to first content of a streamed answer",
-            ("kind",),
-            buckets=_TTFT_BUCKETS,
-            registry=self.registry,
+            _TTFT_BUCKETS,
+            "kind",
         )
-        self._queue_wait = Histogram(
-            "sollold_queue_wait_seconds",
-            "Arrival to slot",
-            buckets=_QUEUE_BUCKETS,
-            registry=self.registry,
+        self._queue_wait = _Family("sollold_queue_wait_seconds", "Arrival to slot", _QUEUE_BUCKETS)
+        self._lag = _Family(
+            "sollold_loop_lag_seconds", "How late the event loop runs its timers", _LAG_BUCKETS
         )
-        self._attempts = Counter(
-            "sollold_attempts",
-            "Attempts on nodes by how they ended",
-            ("outcome",),
-            registry=self.registry,
-        )
-        self._good_attempt = self._attempts.labels("ok")
-        self._bad_attempt = self._attempts.labels("failed")
-        self._tokens = Counter(
-            "sollold_tokens",
-            "Tokens as the engines counted them",
-            ("direction",),
-            registry=self.registry,
-        )
-        self._tokens_in = self._tokens.labels("prompt")
-        self._tokens_out = self._tokens.labels("generated")
-        self._lag = Histogram(
-            "sollold_loop_lag_seconds",
-            "How late the event loop runs its timers",
-            buckets=_LAG_BUCKETS,
-            registry=self.registry,
-        )
+        self._attempts = {"ok": 0, "failed": 0}
+        self._tokens = {"prompt": 0, "generated": 0}
+        self._gauges: _LiveGauges | None = None
+        self._taken: list[Metric] = []
         self._page = b""
         self._page_s = -_CACHE_S
         self._rendering: asyncio.Task[bytes] | None = None
@@ -143,31 +171,55 @@ class Metrics:
         self, fleet: Callable[[], Fleet], admission: Admission, dispatcher: Dispatcher
     ) -> None:
         """Read gauges from these when scraped."""
-        self.registry.register(_LiveGauges(fleet, admission, dispatcher))
+        self._gauges = _LiveGauges(fleet, admission, dispatcher)
 
     def note_lag(self, lag_s: float) -> None:
         """Record how late a timer of the event loop ran. No await."""
-        self._lag.observe(lag_s)
+        self._lag.add(lag_s)
 
     def request_done(self, record: RequestRecord) -> None:
         """Count a request that ended. No await."""
-        outcome = record.outcome or Outcome.FAILED
-        key = (record.route.dialect.value, record.kind.value, outcome.value)
-        counter = self._bound.get(key)
-        if counter is None:
-            counter = self._bound[key] = self._requests.labels(*key)
-        counter.inc()
+        kind = record.kind
+        key = (record.route.dialect, kind, record.outcome or Outcome.FAILED)
+        self._requests[key] = self._requests.get(key, 0) + 1
         ended_s = record.ended_s or record.received_s
-        self._duration.labels(record.kind.value).observe(ended_s - record.received_s)
-        self._queue_wait.observe(record.queue_s)
+        self._duration.add(ended_s - record.received_s, kind)
+        self._queue_wait.add(record.queue_s)
         if record.is_stream and record.first_content_s is not None:
-            first_s = record.first_content_s - record.received_s
-            self._ttft.labels(record.kind.value).observe(first_s)
+            self._ttft.add(record.first_content_s - record.received_s, kind)
         failed = len(record.failures)
-        self._bad_attempt.inc(failed)
-        self._good_attempt.inc(max(0, record.attempts - failed))
-        self._tokens_in.inc(record.prompt_tokens or 0)
-        self._tokens_out.inc(record.output_tokens or 0)
+        self._attempts["failed"] += failed
+        self._attempts["ok"] += max(0, record.attempts - failed)
+        self._tokens["prompt"] += record.prompt_tokens or 0
+        self._tokens["generated"] += record.output_tokens or 0
+
+    def take(self) -> None:
+        """Take a picture of everything, for a thread to render. No await."""
+        requests = CounterMetricFamily(
+            "sollold_requests",
+            "Requests by dialect, kind and how they ended",
+            labels=("dialect", "kind", "outcome"),
+        )
+        for key, count in self._requests.items():
+            requests.add_metric(key, count)
+        attempts = CounterMetricFamily(
+            "sollold_attempts", "Attempts on nodes by how they ended", labels=("outcome",)
+        )
+        for outcome, count in self._attempts.items():
+            attempts.add_metric((outcome,), count)
+        tokens = CounterMetricFamily(
+            "sollold_tokens", "Tokens as the engines counted them", labels=("direction",)
+        )
+        for direction, count in self._tokens.items():
+            tokens.add_metric((direction,), count)
+        families = (self._duration, self._ttft, self._queue_wait, self._lag)
+        self._taken = [requests, attempts, tokens, *(family.metric() for family in families)]
+        if self._gauges is not None:
+            self._taken.extend(self._gauges.collect())
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the last picture."""
+        return self._taken
 
     async def page(self, request: web.Request) -> web.Response:
         """Answer `/metrics`, at most one second old."""
@@ -182,7 +234,8 @@ class Metrics:
 
     async def _render(self) -> bytes:
         try:
-            page = await asyncio.to_thread(generate_latest, self.registry)
+            self.take()
+            page = await asyncio.to_thread(generate_latest, self)
             self._page_s = asyncio.get_running_loop().time()
             return page
         finally:

@@ -219,7 +219,6 @@ class Late:
             )
         if measured and others == 1:
             self.rates.observe_first(grant.node, grant.expected_first_s, seen_s, now_s)
-        self._pump()
 
     def done(self, node: Node, job: Job) -> None:
         """Learn from the whole answer and free the slot."""

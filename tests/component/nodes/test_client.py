@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from sollold.core.health import Misconfigured, ProbeFailed, Warming
-from sollold.nodes.client import MAX_REPLY_BYTES, NodeClient, Peer, Target, Version, probe_session
+from sollold.nodes.client import (
+    MAX_REPLY_BYTES,
+    Memory,
+    NodeClient,
+    Peer,
+    Target,
+    Version,
+    _explain,
+    _explain_connect,
+    probe_session,
+)
 from sollold.nodes.parse import Shown, Tags
 from tests.component.nodes.support import black_hole, target, web_server
 from tests.fakes.faults import Fault, FaultKind
@@ -42,7 +55,10 @@ async def test_a_node_answers_all_questions(client: NodeClient) -> None:
         tags = await client.tags(place, 5.0)
         assert isinstance(tags, Tags)
         assert sorted(model.name for model in tags.models) == ["llama3.2:latest", "qwen3:8b"]
-        assert await client.ps(place, 5.0) == ()
+        memory = await client.ps(place, 5.0)
+        assert isinstance(memory, Memory)
+        assert memory.residents == ()
+        assert 0 < memory.latency_s < 5
         shown = await client.show(place, "llama3.2", 5.0)
         assert isinstance(shown, Shown)
         assert shown.capabilities == frozenset({"completion", "tools"})
@@ -122,9 +138,42 @@ async def test_no_connection(client: NodeClient) -> None:
     async with FakeNode() as node:
         port = node.port
     with black_hole("127.0.0.1", port):
-        assert await version(client, f"http://127.0.0.1:{port}", 2.0) == ProbeFailed(
-            "connect_timeout", f"no connection on {port} in 2 s"
-        )
+        found = await version(client, f"http://127.0.0.1:{port}", 0.2)
+    assert isinstance(found, ProbeFailed)
+    # On a busy machine both time limits may pass before either is looked at.
+    assert found.text in {f"no connection on {port} in 0.2 s", "no answer to /api/version in 0.2 s"}
+
+
+@pytest.mark.parametrize(
+    ("exc", "failure"),
+    [
+        (aiohttp.ConnectionTimeoutError(), ("connect_timeout", "no connection on 1 in 2 s")),
+        (aiohttp.SocketTimeoutError(), ("timeout", "no answer to /x in 2 s")),
+        (TimeoutError(), ("timeout", "no answer to /x in 2 s")),
+        (ConnectionResetError(104, "Reset"), ("disconnected", "connection lost on 1: Reset")),
+        (
+            aiohttp.ServerDisconnectedError(),
+            ("disconnected", "closes connections on 1 without an answer"),
+        ),
+    ],
+)
+def test_what_exceptions_are_called(exc: Exception, failure: tuple[str, str]) -> None:
+    place = Target(scheme="http", address="10.0.0.1", port=1)
+    assert _explain(exc, place, "/x", 2.0) == ProbeFailed(*failure)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ECONNREFUSED, "refused"),
+        (errno.EHOSTUNREACH, "unreachable"),
+        (errno.ENETUNREACH, "unreachable"),
+        (errno.EACCES, "connect_failed"),
+    ],
+)
+def test_what_failed_connections_are_called(number: int, code: str) -> None:
+    failure = _explain_connect(OSError(number, os.strerror(number)), 1)
+    assert (failure.code, failure.is_refused) == (code, code == "refused")
 
 
 async def test_no_route(client: NodeClient) -> None:
@@ -190,6 +239,7 @@ async def test_another_sollold_by_its_via(client: NodeClient) -> None:
 
     async with web_server(answer) as url:
         assert await version(client, url) == Peer("0.33.0")
+        assert await client.ps(target(url), 5.0) == Peer(None)
 
 
 async def test_a_nameless_via_is_a_peer_whatever_it_answers(client: NodeClient) -> None:

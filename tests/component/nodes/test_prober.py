@@ -347,7 +347,11 @@ async def test_a_kick_probes_soon_and_kicks_do_not_pile_up() -> None:
                 bench.prober.kick(NodeId("node"))
                 bench.prober.kick(NodeId("nobody"))
             await node.until(lambda: count(node, "/api/ps") == 2)
-            assert count(node, "/api/version") == 2
+            # What was asked for by then is done with; one more shows that nothing is left of it.
+            await kill(node)
+            bench.prober.kick(NodeId("node"))
+            await bench.until_state(NodeState.DOWN)
+            assert count(node, "/api/ps") == 2
 
 
 async def test_refreshes_are_shared() -> None:
@@ -612,6 +616,71 @@ async def test_a_list_that_cannot_be_read_is_told_once_and_keeps_the_old(
         assert bench.view().state is NodeState.UP
         lines = [r.getMessage() for r in caplog.records if "list of models" in r.getMessage()]
         assert len(lines) == 1
+
+
+async def test_a_known_node_is_asked_one_question_a_round_and_its_name_now_and_then() -> None:
+    settings = msgspec.structs.replace(LIMITS, version_s=0.6)
+    async with FakeNode() as node, Bench(settings=settings) as bench:
+        bench.add(node.url)
+        async with bench.running():
+            await node.until(lambda: count(node, "/api/ps") >= 4)
+            assert count(node, "/api/version") <= 2
+            node.ollama.version = "0.99.0"
+            await bench.until(lambda: bench.view().version == "0.99.0")
+
+
+async def test_a_node_without_ps_is_watched_all_the_same() -> None:
+    seen: list[str] = []
+
+    def answer(request: web.Request) -> web.Response:
+        seen.append(request.path)
+        if request.path in {"/api/version", "/api/tags"}:
+            return web.json_response({"version": "0.1.0", "models": []})
+        return web.Response(status=404)
+
+    async with web_server(answer) as url, Bench() as bench:
+        bench.add(url)
+        async with bench.running():
+            await bench.until_state(NodeState.UP)
+            async with asyncio.timeout(5):
+                while seen.count("/api/version") < 3:
+                    bench.prober.kick(NodeId("node"))
+                    await asyncio.sleep(0.01)
+            assert bench.view().state is NodeState.UP
+
+
+async def test_a_sollold_that_takes_a_nodes_place_is_noticed_by_what_it_says() -> None:
+    is_daemon = False
+
+    def answer(request: web.Request) -> web.Response:
+        headers = {"Via": "1.1 sollold"} if is_daemon else {}
+        if request.path == "/api/v1/status":
+            return web.Response(status=404)
+        return web.json_response({"version": "0.33.0", "models": []}, headers=headers)
+
+    async with web_server(answer) as url, Bench() as bench:
+        bench.add(url)
+        async with bench.running():
+            await bench.until_state(NodeState.UP)
+            is_daemon = True
+            await bench.until(lambda: len(bench.registry.peers()) == 1)
+            assert bench.registry.fleet().nodes == ()
+
+
+async def test_a_name_whose_good_address_dies_moves_to_the_other_in_the_same_round() -> None:
+    async with FakeNode(host="127.0.0.2") as first:
+        async with FakeNode(port=first.port) as second:
+            names = {"box.lan": ["127.0.0.2", "127.0.0.1"]}
+            async with Bench(names=names) as bench:
+                bench.add(f"box.lan:{first.port}")
+                async with bench.running():
+                    await bench.until_state(NodeState.UP)
+                    assert bench.view().addresses[0] == "127.0.0.2"
+                    await kill(first)
+                    await bench.until(lambda: bench.view().addresses[0] == "127.0.0.1")
+                    assert second.requests
+        states = [f["to_state"] for kind, f in bench.events if kind == "NODE_STATE"]
+        assert states == ["up"]
 
 
 async def test_a_node_whose_ps_hangs_is_not_well() -> None:
