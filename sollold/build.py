@@ -19,9 +19,6 @@ from aiohttp import web
 from sollold import api_types
 from sollold.config import Address as ListenAddress
 from sollold.config.address import is_loopback
-from sollold.core.assign import AssignPolicy
-from sollold.core.estimate import Weights
-from sollold.core.health import HealthPolicy
 from sollold.core.load import Load
 from sollold.core.nodetable import NodeTable
 from sollold.core.queue import Queue
@@ -30,13 +27,13 @@ from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
 from sollold.nodes.client import NodeClient, Target, probe_session
-from sollold.nodes.probe import Prober
+from sollold.nodes.probe import Prober, ProbeSettings
 from sollold.nodes.registry import Registry
 from sollold.nodes.sources import StaticSources
-from sollold.nodes.watch import ProbeSettings
+from sollold.policies import assign_policy, dispatch_settings, health_policy
 from sollold.routing.admission import Admission, QueueRules
 from sollold.routing.blame import Blame
-from sollold.routing.dispatch import Dispatcher, DispatchSettings
+from sollold.routing.dispatch import Dispatcher
 from sollold.routing.figures import Figures
 from sollold.routing.learning import Learner
 from sollold.routing.plain import PlainForwarder
@@ -46,11 +43,12 @@ from sollold.upstream.pool import Address
 from sollold.upstream.wheel import TimerWheel
 from sollold.web.app import known_methods, make_app
 from sollold.web.body import BodyStore
+from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
 from sollold.web.control import ControlApi
 from sollold.web.documents import DaemonFacts, Documents
 from sollold.web.edge import Edge
-from sollold.web.inference import ClientIdentity, InferenceApi, NodeHead, ReplyLimits
+from sollold.web.inference import InferenceApi, NodeHead, ReplyLimits
 from sollold.web.metrics import Metrics
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.headers import HeadWriter
@@ -147,7 +145,7 @@ class _Knowledge:
     ) -> None:
         self.rates, self.slots, self.load = RateTable(), SlotTable(), Load()
         self.registry = Registry(
-            clock=clock, on_event=_publisher(bus), policy=_health_policy(config), own=own
+            clock=clock, on_event=_publisher(bus), policy=health_policy(config), own=own
         )
         self.table = NodeTable(self.rates, self.slots)
         self.figures = Figures()
@@ -205,7 +203,7 @@ class _Flow:
                 bus, node=know.table.view, on_done=on_done, is_logging=config.log.requests
             ),
             is_frozen=know.prober.is_frozen,
-            settings=_dispatch_settings(config),
+            settings=dispatch_settings(config),
         )
         metrics.watch(know.registry.fleet, self.admission, self.dispatcher)
         departures = _Departures(
@@ -317,37 +315,6 @@ def _refresher(prober: Prober) -> Callable[[], Awaitable[None]]:
     return refresh
 
 
-def _health_policy(config: Config) -> HealthPolicy:
-    health = config.health
-    return HealthPolicy(
-        interval_s=health.interval_s,
-        retry_cap_s=health.backoff_max_s,
-        eject_after=float(health.eject_after),
-        eject_s=health.eject_s,
-        eject_cap_s=health.eject_max_s,
-    )
-
-
-def _assign_policy(config: Config) -> AssignPolicy:
-    weights = config.routing.weights
-    return AssignPolicy(
-        weights=Weights(**{name: getattr(weights, name) for name in Weights.__struct_fields__}),
-        client_cap=config.queue.per_client_running,
-    )
-
-
-def _dispatch_settings(config: Config) -> DispatchSettings:
-    return DispatchSettings(
-        attempts=config.failover.attempts,
-        overdue_s=config.failover.overdue_s,
-        frozen_idle_s=config.failover.frozen_idle_s,
-        progress_s=config.failover.progress_s,
-        hold_bytes=config.limits.held_bytes,
-        detach_loads=config.loads.on_client_gone == "finish",
-        load_limit_s=config.loads.limit_s,
-    )
-
-
 def _sources(config: Config) -> StaticSources:
     is_on = config.discovery.enabled
     return StaticSources(
@@ -378,7 +345,7 @@ def _admission(
             limit=queue.length, client_limit=queue.per_client_waiting, age_step_s=queue.age_step_s
         ),
         load=know.load,
-        policy=_assign_policy(config),
+        policy=assign_policy(config),
         rules=QueueRules(
             look_ahead=queue.look_ahead,
             max_wait_s=queue.max_wait_s,

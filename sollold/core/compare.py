@@ -13,13 +13,13 @@ from sollold.core.estimate import (
     REMAINDER_OF_ELAPSED,
     REMAINDER_OF_EXPECTED,
     Offer,
-    Timeline,
     candidate,
     idle_offer,
     price,
 )
 from sollold.core.model import Candidate
 from sollold.core.pair import bucket
+from sollold.core.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

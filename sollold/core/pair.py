@@ -141,8 +141,17 @@ def bucket(occupancy: int) -> int:
 class Pair:
     """The windows of one node with one model."""
 
-    __slots__ = ("_decode", "_embed", "_figures", "_load", "_overhead", "_prefill", "at_s", "samples",
-                 "told")  # fmt: skip
+    __slots__ = (
+        "_decode",
+        "_embed",
+        "_figures",
+        "_load",
+        "_overhead",
+        "_prefill",
+        "at_s",
+        "samples",
+        "told",
+    )
 
     def __init__(self) -> None:
         self.samples = 0

@@ -171,8 +171,11 @@ class NodeClient:
         reply = await self._ask(target, "POST", "/api/show", limit_s, body)
         if not isinstance(reply, _Reply):
             return reply
-        if reply.status != 200:
+        if reply.status in (400, 404, 405, 501):
             return None
+        failure = _judge(reply, target, "/api/show")
+        if failure is not None:
+            return failure
         try:
             return parse_show(reply.body)
         except ReplyError:

@@ -14,7 +14,8 @@ from sollold.core.health import ProbeFailed
 from sollold.core.model import NodeState
 from sollold.nodes.capabilities import Capabilities
 from sollold.nodes.resolve import resolve as resolve_name
-from sollold.nodes.watch import NodeWatch, ProbeSettings
+from sollold.nodes.tools import ProbeSettings
+from sollold.nodes.watch import NodeWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -153,7 +154,7 @@ class Prober:
     def learned(self) -> None:
         """Have all watches apply newly learned capabilities. No await."""
         for watch in self._watches.values():
-            watch.apply()
+            watch.catalogue.apply()
 
     # Inside
 
@@ -196,7 +197,7 @@ class Prober:
 
     async def _visit(self, watch: NodeWatch) -> None:
         await self._round(watch, is_full=True)
-        await watch.settle()
+        await watch.catalogue.settle()
 
     async def _round(self, watch: NodeWatch, *, is_full: bool) -> None:
         try:
@@ -245,7 +246,7 @@ class Prober:
         down = {view.id for view in self.registry.fleet().nodes if view.state is NodeState.DOWN}
         asked = [watch for node, watch in self._watches.items() if node not in down]
         if asked:
-            await asyncio.wait([watch.start_listing() for watch in asked], timeout=limit_s)
+            await asyncio.wait([watch.catalogue.start() for watch in asked], timeout=limit_s)
 
     # Sources
 

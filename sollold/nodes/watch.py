@@ -6,79 +6,26 @@ Owns no schedule and no facts: facts go to the registry. Background work goes th
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from sollold.core.health import Frozen, Misconfigured, ProbeFailed, ProbeOk, Warming
 from sollold.core.model import NodeKind
+from sollold.nodes.catalogue import CatalogueWatch, join
 from sollold.nodes.client import Memory, Peer, Target, Version
 from sollold.nodes.own import is_literal
-from sollold.nodes.parse import Shown, Tags
 from sollold.nodes.race import first_good
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Sequence
 
     from sollold.core.health import Observation
-    from sollold.core.model import Digest, ModelKey, ModelView, NodeId
-    from sollold.nodes.capabilities import Capabilities
-    from sollold.nodes.client import Failure, NodeClient
+    from sollold.core.model import Digest, NodeId
+    from sollold.nodes.client import Failure
     from sollold.nodes.records import ProbeTarget
-    from sollold.nodes.registry import Registry
-
-log = logging.getLogger(__name__)
+    from sollold.nodes.tools import Tools
 
 _SILENT = frozenset({"timeout", "connect_timeout", "unreachable", "connect_failed", "disconnected"})
-_SHOW_TRIES = 3
-_SHOW_BATCH = 25
-
-
-class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Every limit and pause of probing that is not part of health."""
-
-    limit_s: float = 2.0
-    """One liveness question."""
-    version_s: float = 30.0
-    """Between two looks at who answers, while it does."""
-    catalogue_s: float = 30.0
-    """Between two looks at a node's list of models."""
-    catalogue_limit_s: float = 10.0
-    show_limit_s: float = 10.0
-    resolve_s: float = 60.0
-    """How long a name's addresses are believed."""
-    race_s: float = 0.3
-    """Silence of one address after which the node's next one is tried beside it."""
-    frozen_limit_s: float = 1.2
-    frozen_stagger_s: float = 0.4
-    refresh_gap_s: float = 0.25
-    """Between the starts of two refreshes of all catalogues."""
-    peer_s: float = 60.0
-    least_gap_s: float = 0.1
-    """Between two rounds of one node, however often it is asked for."""
-
-
-class Tools(Protocol):
-    """What all watches share."""
-
-    registry: Registry
-    client: NodeClient
-    settings: ProbeSettings
-    capabilities: Capabilities
-    clock: Callable[[], float]
-    secret_of: Callable[[str], str | None]
-
-    async def resolve(self, host: str, port: int) -> Sequence[str]:
-        """Return a name's literals. Raises OSError."""
-
-    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        """Start tracked work in the background."""
-
-    def learned(self) -> None:
-        """Have all watches apply newly learned capabilities."""
 
 
 class NodeWatch:
@@ -88,23 +35,17 @@ class NodeWatch:
         self.node = node
         self.wake = asyncio.Event()
         """Set: the next round is wanted now."""
+        self.catalogue = CatalogueWatch(node, tools)
         self._tools = tools
         self._good: Target | None = None
         self._is_identified = False
-        self._version = ""
-        self._residents: frozenset[Digest] = frozenset()
-        self._tags: Tags | None = None
         self._version_due_s = 0.0
-        self._tags_due_s = 0.0
-        self._tags_problem = ""
+        self._residents: frozenset[Digest] = frozenset()
         self._resolve_due_s = 0.0
         self._resolve_problem = ""
-        self._show_failures: Counter[Digest] = Counter()
-        self._resolving: asyncio.Task[None] | None = None
-        self._listing: asyncio.Task[None] | None = None
-        self._showing: asyncio.Task[None] | None = None
-        self._freezing: asyncio.Task[None] | None = None
         self._was_frozen = False
+        self._resolving: asyncio.Task[None] | None = None
+        self._freezing: asyncio.Task[None] | None = None
 
     async def round(self, *, is_full: bool = False) -> None:
         """Probe once; `is_full` also lists the models and waits for the list."""
@@ -120,39 +61,20 @@ class NodeWatch:
             self._failed(places)
         elif places and not await self._ask_briefly(places, target, is_full=is_full):
             await self._ask_who(places, target, is_full=is_full)
-        if is_full and self._listing is not None:
-            await _join(self._listing)
-
-    def start_listing(self) -> asyncio.Task[None]:
-        """Have the models listed; callers at the same time share one question. No await."""
-        if self._listing is None or self._listing.done():
-            self._listing = self._tools.spawn(self._list(), f"list {self.node}")
-        return self._listing
-
-    async def settle(self) -> None:
-        """Wait until what is being asked about models has been answered."""
-        if self._showing is not None:
-            await _join(self._showing)
+        if is_full:
+            await self.catalogue.listed()
 
     async def is_frozen(self) -> bool:
         """Whether the node leaves two fresh connections unanswered; callers share one check."""
         if self._freezing is None or self._freezing.done():
             self._freezing = self._tools.spawn(self._check_frozen(), f"frozen? {self.node}")
-        await _join(self._freezing)
+        await join(self._freezing)
         return self._was_frozen
 
-    def apply(self) -> None:
-        """Publish the catalogue with all that is known of its models' capabilities."""
-        if self._tags is None:
-            return
-        models: dict[ModelKey, ModelView] = {}
-        for model in self._tags.models:
-            models.setdefault(model.key, self._tools.capabilities.apply(model, self._version))
-        self._tools.registry.set_catalogue(self.node, models)
-
     def close(self) -> None:
-        """End the work in the background."""
-        for task in (self._resolving, self._listing, self._showing, self._freezing):
+        """End the work in the background. No await."""
+        self.catalogue.close()
+        for task in (self._resolving, self._freezing):
             if task is not None:
                 task.cancel()
 
@@ -249,7 +171,8 @@ class NodeWatch:
             return False
         memory = await self._tools.client.ps(place, self._tools.settings.limit_s)
         if isinstance(memory, Memory):
-            self._living(memory, self._version, memory.latency_s, now_s, is_full=False)
+            found = Version(self.catalogue.version, memory.latency_s)
+            self._living(place, found, memory, now_s, is_full=False)
             return True
         self._version_due_s = 0.0
         if memory is None or isinstance(memory, Peer) or len(places) > 1:
@@ -267,34 +190,29 @@ class NodeWatch:
         if isinstance(memory, Memory):
             self._version_due_s = asked_s + tools.settings.version_s
         known = memory if isinstance(memory, Memory) else None
-        self._living(known, answer.version, answer.latency_s, asked_s, is_full=is_full)
+        self._living(place, answer, known, asked_s, is_full=is_full)
 
     def _living(
-        self,
-        memory: Memory | None,
-        version: str,
-        latency_s: float,
-        asked_s: float,
-        *,
-        is_full: bool,
+        self, place: Target, found: Version, memory: Memory | None, asked_s: float, *, is_full: bool
     ) -> None:
         """Note what a node that answers said; list its models when something is new. No await."""
-        registry = self._tools.registry
+        registry, catalogue = self._tools.registry, self.catalogue
         residents = self._residents
         if memory is not None:
             registry.set_residents(self.node, memory.residents, asked_s=asked_s)
             residents = frozenset(resident.digest for resident in memory.residents)
-        is_news = (version, residents) != (self._version, self._residents)
-        self._version, self._residents = version, residents
-        registry.set_version(self.node, version)
-        self._observe(ProbeOk(latency_s))
-        if is_full or is_news or self._tools.clock() >= self._tags_due_s:
-            _ = self.start_listing()
+        is_news = (found.version, residents) != (catalogue.version, self._residents)
+        self._good = catalogue.place = place
+        catalogue.version, self._residents = found.version, residents
+        registry.set_version(self.node, found.version)
+        self._observe(ProbeOk(found.latency_s))
+        if is_full or is_news or self._tools.clock() >= catalogue.due_s:
+            _ = catalogue.start()
 
     def _failed(self, failure: Failure | Frozen) -> None:
         """Note a failure; whatever answers next is looked at from the beginning."""
         self._is_identified = False
-        self._tags_due_s = self._resolve_due_s = self._version_due_s = 0.0
+        self.catalogue.due_s = self._resolve_due_s = self._version_due_s = 0.0
         self._observe(failure)
 
     def _observe(self, seen: Observation) -> None:
@@ -323,68 +241,6 @@ class NodeWatch:
             self._failed(answer)
         self.wake.set()
 
-    # Catalogue
-
-    async def _list(self) -> None:
-        tools, place = self._tools, self._good
-        if place is None:
-            return
-        tags = await tools.client.tags(place, tools.settings.catalogue_limit_s)
-        self._tags_due_s = tools.clock() + tools.settings.catalogue_s
-        if not isinstance(tags, Tags):
-            self._complain(tags)
-            return
-        self._tags_problem = ""
-        if self._tags is None or tags.mark != self._tags.mark:
-            self._tags = tags
-        self.apply()
-        self._start_showing()
-
-    def _complain(self, failure: Failure) -> None:
-        if failure.text != self._tags_problem:
-            self._tags_problem = failure.text
-            log.warning("node %s: its list of models is not read: %s", self.node, failure.text)
-
-    def _start_showing(self) -> None:
-        is_running = self._showing is not None and not self._showing.done()
-        if self._tags is None or is_running:
-            return
-        unknown = self._tools.capabilities.unknown(self._tags.models, self._version)
-        if unknown:
-            work = self._show_all(unknown, self._version)
-            self._showing = self._tools.spawn(work, f"show {self.node}")
-
-    async def _show_all(self, models: Sequence[ModelView], version: str) -> None:
-        """Ask for each model's capabilities, one after the other; stop when the node struggles."""
-        capabilities = self._tools.capabilities
-        for number, model in enumerate(models, start=1):
-            if not capabilities.begin(model, version):
-                continue
-            try:
-                is_fine = await self._show(model, version)
-            finally:
-                capabilities.finish(model, version)
-            if not is_fine:
-                break
-            if number % _SHOW_BATCH == 0:
-                self.apply()
-        self._tools.learned()
-
-    async def _show(self, model: ModelView, version: str) -> bool:
-        tools, place = self._tools, self._good
-        if place is None:
-            return False
-        shown = await tools.client.show(place, model.name, tools.settings.show_limit_s)
-        if shown is None or isinstance(shown, Shown):
-            found = None if shown is None else shown.capabilities
-            tools.capabilities.learn(model, version, found)
-            return True
-        self._show_failures[model.digest] += 1
-        if self._show_failures[model.digest] >= _SHOW_TRIES:
-            del self._show_failures[model.digest]
-            tools.capabilities.learn(model, version, None)
-        return False
-
 
 def worst(answers: Sequence[Version | Peer | Failure]) -> Failure:
     """Return the failure that says most; refused only when every address refuses."""
@@ -405,8 +261,3 @@ def _weight(failure: Failure) -> int:
 def is_sign_of_life(answer: Version | Peer | Failure) -> bool:
     """Whether somebody answered, if only with a refusal."""
     return not isinstance(answer, ProbeFailed) or answer.code not in _SILENT
-
-
-async def _join(task: asyncio.Task[None]) -> None:
-    """Wait for shared work without becoming its owner."""
-    await asyncio.wait({task})

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from sollold.core.model import NodeId, RequestId, WaitingRequest
-from sollold.core.outcome import Fault, Verdict, is_same_refusal, judge_error_line, judge_status
+from sollold.core.outcome import Fault, Verdict, is_same_refusal
 from sollold.errors import (
     ConnectFailed,
-    UpstreamDisconnected,
     UpstreamError,
     UpstreamProtocol,
-    UpstreamTimeout,
 )
 from sollold.routing.attempt import Attempt
+from sollold.routing.judge import judge, judge_error
 from sollold.routing.record import Failure, Outcome, Phase, RequestRecord
 from sollold.routing.vigil import Vigil
 from sollold.upstream.exchange import Body, Request
-from sollold.wire.refusal import error_text
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.watch import interrupt
 
@@ -34,10 +32,6 @@ if TYPE_CHECKING:
     from sollold.errors import SollolError
     from sollold.routing.admission import Ticket
     from sollold.routing.dispatch import Dispatcher
-
-_EMPTY_STREAM = Verdict(
-    fault=Fault.NODE, may_retry=True, reached_engine=True, code="ended_without_answer"
-)
 
 
 class ClientReply(Protocol):
@@ -252,9 +246,9 @@ class RequestRun:
     def _weigh(self, attempt: Attempt) -> bool:
         """Return whether the reply may be committed; else the attempt is given up. No await."""
         if attempt.error is not None:
-            self._give_up(attempt, _verdict_of_error(attempt), attempt.error.message)
+            self._give_up(attempt, judge_error(attempt), attempt.error.message)
             return False
-        verdict, text = self._judge(attempt)
+        verdict, text = judge(attempt)
         if verdict.fault in (Fault.NONE, Fault.CLIENT):
             return True
         if self._is_second_opinion(attempt, text):
@@ -269,21 +263,6 @@ class RequestRun:
             self._last_error = UpstreamError(f"{attempt.grant.node}: {text}")
         self._give_up(attempt, verdict, text)
         return False
-
-    def _judge(self, attempt: Attempt) -> tuple[Verdict, str]:
-        if attempt.status >= 400:
-            text = error_text(b"".join(attempt.held))
-            verdict = judge_status(
-                attempt.status, text, retry_after_s=_retry_after_s(attempt), is_listed=True
-            )
-            return verdict, text
-        if attempt.is_stream and not attempt.has_content:
-            error = attempt.early_error()
-            if error is not None:
-                return judge_error_line(error), error
-            if attempt.is_over and not attempt.is_decided:
-                return _EMPTY_STREAM, "the stream ended before it began"
-        return judge_status(200, ""), ""
 
     def _is_second_opinion(self, attempt: Attempt, text: str) -> bool:
         mine = (attempt.status, text)
@@ -372,7 +351,7 @@ class RequestRun:
         self.record.bytes_out = attempt.bytes_in
         ending = attempt.ending()
         if attempt.error is not None:
-            self._kit.blame(attempt, _verdict_of_error(attempt), attempt.error.message)
+            self._kit.blame(attempt, judge_error(attempt), attempt.error.message)
         elif not attempt.is_stream or ending.is_terminated or ending.error is not None:
             self.record.outcome = Outcome.OK if ending.error is None else Outcome.INTERRUPTED
             await self._reply.finish()
@@ -450,30 +429,3 @@ class RequestRun:
             else:
                 attempt.drop()
         self._live.clear()
-
-
-def _verdict_of_error(attempt: Attempt) -> Verdict:
-    """Judge a broken attempt by its error."""
-    error = attempt.error
-    was_sent = attempt.exchange is not None and attempt.exchange.is_sent
-    match error:
-        case ConnectFailed(refused=True):
-            fault, code = Fault.NETWORK, "refused"
-        case ConnectFailed():
-            fault, code = Fault.NETWORK, "unreachable"
-        case UpstreamTimeout(phase="connect"):
-            fault, code = Fault.NETWORK, "connect_timeout"
-        case UpstreamTimeout():
-            fault, code = Fault.NODE, "silent"
-        case UpstreamDisconnected():
-            fault, code = Fault.NODE, "disconnected"
-        case _:
-            fault, code = Fault.NODE, "garbage"
-    return Verdict(fault=fault, may_retry=True, reached_engine=was_sent, code=code)
-
-
-def _retry_after_s(attempt: Attempt) -> float | None:
-    value = attempt.header(b"retry-after")
-    if value is not None and value.strip().isdigit():
-        return float(min(3600, int(value)))
-    return None

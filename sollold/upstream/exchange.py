@@ -57,7 +57,10 @@ Body = bytes | SpooledBody
 
 
 class Request(NamedTuple):
-    """What is sent: a head that ends with the empty line, and the body it announces."""
+    """What is sent: a head that ends with the empty line, and the body it announces.
+
+    Never a HEAD request: the parser waits for the body of its answer.
+    """
 
     head: bytes
     body: Body = b""
@@ -167,16 +170,19 @@ class Exchange:
         self._connection = connection
         self.is_reused = is_reused
         self.is_sent = False
-        self._begun_s = self.pool.wheel.loop.time()
+        # The wheel turns while connections are idle, so this is a tick old at most.
+        self._begun_s = self.pool.wheel.now_s
 
     def detach(self) -> Receiver | None:
         """Make it over and return who is to hear of it, None when it was over already."""
         receiver, self.receiver = self.receiver, None
         self._connection = None
-        for timer in (self._head_timer, self._idle_timer):
-            if timer is not None:
-                timer.cancel()
-        self._head_timer = self._idle_timer = None
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         return receiver
 
     def note_head(self) -> None:

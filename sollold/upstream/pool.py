@@ -117,11 +117,12 @@ class NodePool:
         if self._is_closed or not connection.is_usable:
             connection.drop()
             return
-        self._idle[connection] = self.wheel.loop.time()
+        if self._expiry.filed_tick is None:
+            self._expiry.push(self._keepalive_s)
+        # A tick old at most, since the wheel turns now.
+        self._idle[connection] = self.wheel.now_s
         if len(self._idle) > self._max_idle:
             next(iter(self._idle)).drop()
-        if not self._expiry.is_armed:
-            self._expiry.push(self._keepalive_s)
 
     def on_unusable(self, connection: Connection) -> None:
         """Offer a connection no more."""
@@ -155,6 +156,8 @@ class NodePool:
         connection.begin(exchange)
 
     async def _dial(self) -> Connection:
+        if self._is_closed:
+            raise ConnectFailed(f"{self.address} is no longer used")
         connection = Connection(self)
         try:
             async with asyncio.timeout(self._connect_timeout_s):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import ipaddress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +14,7 @@ from sollold.errors import ModelNotFound, NoEligibleNode, UnsupportedEncoding, U
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
 from sollold.routing.run import Job
+from sollold.web.caller import deadline_s, priority_of, target_for_node
 from sollold.web.context import CONTEXT
 from sollold.web.edge import error_response
 from sollold.web.reply import (
@@ -31,7 +30,7 @@ from sollold.wire.routes import InferenceRoute
 from sollold.wire.routing_note import RoutingNote
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from sollold.core.model import Digest, Fleet, ModelKey, NodeId, NodeView
     from sollold.core.rates import RateTable
@@ -39,12 +38,12 @@ if TYPE_CHECKING:
     from sollold.routing.plain import PlainForwarder
     from sollold.upstream.wheel import TimerWheel
     from sollold.web.body import BodyStore, StoredBody
+    from sollold.web.caller import ClientIdentity
     from sollold.web.catalogue import Catalogue
     from sollold.wire.headers import HeadWriter
     from sollold.wire.peek import Peek
 
 _MEDIA_TOKENS = 768
-_MAX_TIMEOUT_S = 86_400.0
 
 
 class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,33 +62,6 @@ class NodeHead:
     def __init__(self, path: str, writer: HeadWriter) -> None:
         self.path = path
         self.writer = writer
-
-
-class ClientIdentity:
-    """Tells clients apart for fairness: by key, else by address."""
-
-    def __init__(self, trusted_proxies: Iterable[str]) -> None:
-        self._trusted = tuple(ipaddress.ip_network(item, strict=False) for item in trusted_proxies)
-
-    def of(self, request: web.Request) -> str:
-        """Return a stable name for the caller; keys are never kept as such."""
-        key = request.headers.get("Authorization") or request.headers.get("x-api-key")
-        if key:
-            return "key:" + hashlib.sha256(key.encode()).hexdigest()[:12]
-        address = request.remote or "local"
-        if self._trusted and self._is_trusted(address):
-            forwarded = request.headers.get("X-Forwarded-For", "").split(",")
-            for hop in reversed([part.strip() for part in forwarded if part.strip()]):
-                if not self._is_trusted(hop):
-                    return hop[:64]
-        return address
-
-    def _is_trusted(self, address: str) -> bool:
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted)
 
 
 class InferenceApi:
@@ -200,7 +172,7 @@ class InferenceApi:
             kind=kind,
             model=seen.model,
             client=self._clients.of(request),
-            priority=_priority(request),
+            priority=priority_of(request),
             is_stream=seen.stream,
             received_s=now_s,
         )
@@ -262,7 +234,7 @@ class InferenceApi:
             output_tokens=output_tokens,
             pinned=self._pinned(request),
             client=record.client,
-            deadline_s=_deadline_s(request, now_s),
+            deadline_s=deadline_s(request, now_s),
         )
 
     def _pinned(self, request: web.Request) -> NodeId | None:
@@ -281,7 +253,7 @@ class InferenceApi:
         headers = tuple(request.headers.items())
         request_id = request[CONTEXT].id
         size_bytes = body.size_bytes
-        method, target = request.method, _target(request)
+        method, target = request.method, target_for_node(request)
 
         def make(node: NodeId) -> bytes | None:
             constant = self._node_head(node)
@@ -368,14 +340,6 @@ class InferenceApi:
         return [node.id for node in sorted(live, key=lambda node: node.is_ejected)]
 
 
-def _target(request: web.Request) -> str:
-    """Return path and query for a node; what is meant for this daemon is left out."""
-    url = request.rel_url
-    if url.raw_query_string and (url.query.keys() & {"priority", "routing"}):
-        url = url.without_query_params("priority", "routing")
-    return url.raw_path_qs
-
-
 def _why(node: NodeView) -> str:
     return node.reason.text if node.reason is not None else str(node.state)
 
@@ -399,21 +363,3 @@ def _plain_response(request: web.Request, reply: PlainReply) -> web.Response:
         response.headers[name] = value
     response.headers["X-Sollold-Node"] = reply.node
     return response
-
-
-def _priority(request: web.Request) -> int:
-    """Return the priority asked for by header or query, 5 when none or nonsense."""
-    text = request.headers.get("X-Sollold-Priority") or request.query.get("priority", "")
-    return min(10, max(1, int(text))) if text.isascii() and text.isdigit() else 5
-
-
-def _deadline_s(request: web.Request, now_s: float) -> float | None:
-    """Return the client's own time-out as a moment, as OpenAI's libraries declare it."""
-    text = request.headers.get("X-Stainless-Timeout")
-    if text is None:
-        return None
-    try:
-        timeout_s = float(text)
-    except ValueError:
-        return None
-    return now_s + timeout_s if 0.0 < timeout_s < _MAX_TIMEOUT_S else None

@@ -154,6 +154,9 @@ def main() -> int:
                     figures += _measure(bench, name, missing)
         except (RuntimeError, OSError) as error:
             missing.append(f"the processes: not measured: {error}")
+    if options.null:
+        for figure in figures:
+            figure.budget = None
     run = report.Run(
         machine=report.machine(),
         when=datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import re
@@ -254,6 +255,9 @@ async def one_middleware(request: web.Request, handler: Handler) -> web.StreamRe
 async def serve_proxy(kind: str, upstream_port: int) -> None:
     """Listen, say where, and stay."""
     proxy = OwnProxy(upstream_port) if kind == "own" else SessionProxy(upstream_port)
+    if kind != "own":
+        # wrk leaves in the middle of things, and the ruler does not care.
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     app = web.Application(middlewares=[one_middleware])
     for number in range(29):
         app.router.add_get(f"/api/route{number}", proxy.handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Protocol
 
 from sollold.core.assign import (
@@ -34,6 +33,8 @@ from sollold.core.slots import SlotTable
 from tests.bench.routing.world import MODELS, OVERHEAD_S, PROMPT_TOKENS, Clock, Job, Node
 
 if TYPE_CHECKING:
+    import random
+
     from sollold.core.model import Grant
 
 

@@ -110,10 +110,10 @@ def table(fleet: str, load: float, seeds: int, number: int, policies: list[str])
         policy: median([simulate(fleet, load, policy, seed, number) for seed in range(seeds)])
         for policy in policies
     }
+    heads = "".join(f"{head:>8}" for head in ("p50", "p95", "mean", "first", "max", "loads"))
     lines = [
         f"{fleet} at {load:.0%}, {number} requests, median of {seeds} seeds",
-        f"{'policy':<18}{'p50':>8}{'p95':>8}{'mean':>8}{'first':>8}{'max':>8}{'loads':>7}"
-        f"{'p95/knowing':>13}{'p95/least':>11}",
+        f"{'policy':<18}{heads}{'p95/knowing':>13}{'p95/least':>11}",
     ]
     for policy, one in results.items():
         ratios = [
@@ -122,7 +122,7 @@ def table(fleet: str, load: float, seeds: int, number: int, policies: list[str])
         ]
         lines.append(
             f"{policy:<18}{one.p50_s:8.1f}{one.p95_s:8.1f}{one.mean_s:8.1f}"
-            f"{one.first_p50_s:8.1f}{one.longest_s:8.1f}{one.loads:7.0f}"
+            f"{one.first_p50_s:8.1f}{one.longest_s:8.1f}{one.loads:8.0f}"
             f"{ratios[0]:>13}{ratios[1]:>11}"
         )
     return "\n".join(lines)

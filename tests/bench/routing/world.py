@@ -6,7 +6,7 @@ Owns time, nodes and workload. Knows no policy.
 from __future__ import annotations
 
 import heapq
-import random
+import math
 from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
 OVERHEAD_S = 0.05
@@ -277,7 +278,7 @@ def capacity(spec: NodeSpec) -> float:
 
 
 def _log_normal(rng: random.Random, mean: float, sigma: float) -> float:
-    return max(1.0, rng.lognormvariate(0.0, sigma) * mean / 2.718281828 ** (sigma * sigma / 2))
+    return max(1.0, rng.lognormvariate(math.log(mean) - sigma * sigma / 2, sigma))
 
 
 def make_job(rng: random.Random, number: int, arrival_s: float, *, is_foreign: bool = False) -> Job:

@@ -16,7 +16,7 @@ from sollold.nodes.candidates import Candidate
 from sollold.nodes.client import NodeClient, Target, probe_session
 from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
-from sollold.nodes.watch import ProbeSettings
+from sollold.nodes.tools import ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence

@@ -230,7 +230,7 @@ async def test_server_errors_are_the_nodes(client: NodeClient) -> None:
         node.fault = Fault(kind=FaultKind.LOADING, scope="all")
         assert await version(client, node.url) == Warming()
         assert await client.tags(target(node.url), 5.0) == Warming()
-        assert await client.show(target(node.url), "llama3.2", 5.0) is None
+        assert await client.show(target(node.url), "llama3.2", 5.0) == Warming()
 
 
 async def test_another_sollold_by_its_via(client: NodeClient) -> None:

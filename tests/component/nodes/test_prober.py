@@ -17,7 +17,7 @@ from sollold.core.model import NodeId, NodeKind, NodeState
 from sollold.nodes.candidates import Candidate
 from sollold.nodes.own import OwnAddresses
 from sollold.nodes.sources import StaticSources
-from sollold.nodes.watch import ProbeSettings
+from sollold.nodes.tools import ProbeSettings
 from tests.component.nodes.support import (
     LIMITS,
     QUICK,

@@ -13,7 +13,7 @@ import trustme
 from sollold.errors import ConnectFailed, UpstreamDisconnected, UpstreamTimeout
 from sollold.upstream.pool import Address, NodePool
 from tests.component.upstream.support import Recorder, exchange, pool_to, post
-from tests.fakes.raw import OK, Conversation, RawServer, eventually
+from tests.fakes.raw import OK, Conversation, RawServer, eventually, settle
 
 if TYPE_CHECKING:
     from sollold.upstream.wheel import TimerWheel
@@ -147,6 +147,41 @@ async def test_aborting_over_tls(
         pending.abort()
         await asyncio.wait_for(closed.wait(), 2)
         await eventually(lambda: (pool.open, pool.in_use) == (0, 0))
+
+
+async def test_pausing_over_tls(
+    wheel: TimerWheel, serving: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    sent_bytes = 0
+
+    async def script(peer: Conversation) -> None:
+        nonlocal sent_bytes
+        await peer.read_request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (32 << 20))
+        for _ in range(32):
+            await peer.send(b"x" * (1 << 20))
+            sent_bytes += 1 << 20
+        await peer.wait_closed()
+
+    async with RawServer(script, tls=serving) as server:
+        pool = NodePool(Address(server.host, server.port, trusting), wheel=wheel)
+        recorder = Recorder()
+        pending = await pool.send(post(), recorder)
+        recorder.on_next_body = pending.pause
+        await recorder.wait_body(1)
+        heard = 0
+        for _ in range(25):
+            await asyncio.sleep(0.004)
+            heard = len(recorder.bodies)
+        assert sent_bytes < 20 << 20
+        await settle()
+        assert len(recorder.bodies) == heard
+        recorder.on_next_body = None
+        pending.resume()
+        await recorder.wait_end()
+        assert len(recorder.body) == 32 << 20
+        pool.close()
+        await eventually(lambda: pool.open == 0)
 
 
 def _has_ipv6() -> bool:
