@@ -10,8 +10,21 @@ import click
 
 from sollold import __version__
 
+_HELP = """Stand in Ollama's place, in front of many Ollamas. Runs in the foreground.
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+\b
+Examples:
+  sollold --node 192.168.1.22 --node 192.168.1.23
+  sollold --config ~/lab.toml
+  sollold --check-config
+
+Every key of the configuration can also be set by the environment variable
+SOLLOLD_SECTION__KEY. Exit codes: 0 clean stop, 2 wrong usage, 75 port or lock taken,
+78 bad configuration, 1 anything else.
+"""
+
+
+@click.command(help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sollold")
 @click.option("--config", type=click.Path(path_type=Path), help="Read this file, and no other.")
 @click.option("--check-config", is_flag=True, help="Say every problem of the configuration, stop.")
@@ -30,18 +43,7 @@ def main(
     log_level: str,
     log_format: str,
 ) -> None:
-    r"""Stand in Ollama's place, in front of many Ollamas. Runs in the foreground.
-
-    \b
-    Examples:
-      sollold --node 192.168.1.22 --node 192.168.1.23
-      sollold --config ~/lab.toml
-      sollold --check-config
-
-    Every key of the configuration can also be set by the environment variable
-    SOLLOLD_SECTION__KEY. Exit codes: 0 clean stop, 2 wrong usage, 75 port or lock taken,
-    78 bad configuration, 1 anything else.
-    """
+    """Run the daemon; ends the process with its exit code."""
     from sollold import daemon
     from sollold.config import Flags, LoadArgs
     from sollold.nodes.own import find_own_addresses

@@ -27,9 +27,10 @@ from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
 from sollold.nodes.client import NodeClient, Target, probe_session
-from sollold.nodes.probe import Prober, ProbeSettings
+from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.sources import StaticSources
+from sollold.nodes.tools import ProbeSettings
 from sollold.policies import assign_policy, dispatch_settings, health_policy
 from sollold.routing.admission import Admission, QueueRules
 from sollold.routing.blame import Blame
@@ -88,6 +89,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     wheel: TimerWheel
     pools: Pools
     bodies: BodyStore
+    edge: Edge
 
 
 class NodeDoor:
@@ -240,9 +242,10 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         figures=know.figures,
         bus=bus,
         clock=time.monotonic,
+        policy=assign_policy(config),
     )
     bodies = _bodies(config)
-    edge = _edge(config, instance, bound, own)
+    edge = _edge(config, instance, bound, own, know.load)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
     app = make_app(
         edge=edge,
@@ -265,6 +268,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
             wheel=flow.wheel,
             pools=flow.pools,
             bodies=bodies,
+            edge=edge,
         )
     finally:
         flow.dispatcher.close()
@@ -390,6 +394,7 @@ def _bodies(config: Config) -> BodyStore:
     return BodyStore(
         limit_bytes=config.limits.body_bytes,
         budget_bytes=config.limits.bodies_bytes,
+        stall_s=config.limits.client_stall_s,
         spool_dir=Path(spool) if spool else None,
     )
 
@@ -410,12 +415,13 @@ def _facts(
         pid=os.getpid(),
         started_s=time.monotonic(),
         looked_at=_looked_at(config),
+        not_configured=("Redis",),
     )
 
 
-def _edge(config: Config, instance: str, bound: Bound, own: OwnAddresses) -> Edge:
+def _edge(config: Config, instance: str, bound: Bound, own: OwnAddresses, load: Load) -> Edge:
     policies = {
-        port: HostPolicy(
+        (host, port): HostPolicy(
             is_loopback_bind=is_loopback(host),
             allowed=config.listen.allowed_hosts,
             own_names=(platform.node(),),
@@ -428,4 +434,5 @@ def _edge(config: Config, instance: str, bound: Bound, own: OwnAddresses) -> Edg
         origins=OriginPolicy(config.http.origins),
         hosts=policies,
         methods=known_methods(),
+        running=lambda: (running.request for running in load),
     )

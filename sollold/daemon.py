@@ -19,11 +19,11 @@ from aiohttp import web
 
 from sollold import __version__, log
 from sollold.build import Bound, Built, build
-from sollold.config import load
+from sollold.config import Address, load
 from sollold.errors import ConfigError, SollolError
 from sollold.nodes.own import find_own_addresses
 from sollold.system.dirs import prepare
-from sollold.system.listen import bind_tcp, bind_unix, remove_unix
+from sollold.system.listen import BACKLOG, bind_tcp, bind_unix, remove_unix
 from sollold.system.lock import InstanceLock
 from sollold.system.notify import Notifier
 from sollold.tasks import Loops
@@ -172,8 +172,10 @@ async def _run(loaded: LoadedConfig, listeners: Listeners) -> int:
     code = EXIT_OK
     loop = asyncio.get_running_loop()
     stopper = Stopper()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopper.on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Under nohup, the end of the terminal is not to be noticed.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stopper.on_signal)
     own = find_own_addresses(listeners.names())
     async with contextlib.AsyncExitStack() as stack:
         notifier = stack.enter_context(Notifier(os.environ))
@@ -230,6 +232,9 @@ def _start_loops(loops: Loops, built: Built, notifier: Notifier) -> None:
     loops.start("lag", lambda: _watch_lag(built))
     if notifier.is_active:
         loops.start("status", lambda: _tell_status(built, notifier))
+    watchdog_s = notifier.watchdog_s
+    if watchdog_s is not None:
+        loops.start("watchdog", lambda: _feed_watchdog(notifier, watchdog_s))
 
 
 async def _watch_lag(built: Built) -> None:
@@ -247,6 +252,12 @@ async def _tell_status(built: Built, notifier: Notifier) -> None:
         await asyncio.sleep(_STATUS_STEP_S)
 
 
+async def _feed_watchdog(notifier: Notifier, limit_s: float) -> None:
+    while True:
+        notifier.watchdog()
+        await asyncio.sleep(limit_s / 2)
+
+
 def _sentence(built: Built) -> str:
     status = built.documents.status()
     usable = status.nodes.up + status.nodes.slow
@@ -258,21 +269,21 @@ def _sentence(built: Built) -> str:
 
 async def _listen(runner: web.AppRunner, extra: web.AppRunner, listeners: Listeners) -> None:
     for sock in (*listeners.api, *listeners.console):
-        await web.SockSite(runner, sock).start()
+        await web.SockSite(runner, sock, backlog=BACKLOG).start()
     if listeners.control is not None:
-        await web.SockSite(runner, listeners.control).start()
+        await web.SockSite(runner, listeners.control, backlog=BACKLOG).start()
     for sock in listeners.metrics:
-        await web.SockSite(extra, sock).start()
+        await web.SockSite(extra, sock, backlog=BACKLOG).start()
 
 
 def _say_ready(built: Built, notifier: Notifier, listeners: Listeners) -> None:
-    addresses = ", ".join(f"{host}:{port}" for host, port in sorted(listeners.names()))
+    addresses = ", ".join(str(Address(*name)) for name in sorted(listeners.names()))
     _log.info("sollold %s serves on %s", __version__, addresses)
     notifier.ready(_sentence(built))
 
 
 async def _drain(built: Built, notifier: Notifier, stopper: Stopper, limit_s: float) -> None:
-    """Refuse what is new, let what runs finish, for a while."""
+    """Refuse what is new, let what runs finish for a while, cut the rest."""
     notifier.stopping("finishing running requests")
     notifier.extend_timeout(limit_s + 30.0)
     built.facts.is_stopping = True
@@ -285,4 +296,13 @@ async def _drain(built: Built, notifier: Notifier, stopper: Stopper, limit_s: fl
     finally:
         for task in (drain, hurry):
             task.cancel()
-    _log.info("drained in %.1f s", time.monotonic() - started_s)
+    passed_s = time.monotonic() - started_s
+    if drain.done() and not drain.cancelled() and drain.result():
+        _log.info("drained in %.1f s", passed_s)
+        return
+    _log.warning("after %.1f s %d requests still run and are cut", passed_s, _running(built))
+    built.edge.cut()
+
+
+def _running(built: Built) -> int:
+    return sum(1 for _ in built.dispatcher.runs)

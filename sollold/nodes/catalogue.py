@@ -66,6 +66,10 @@ class CatalogueWatch:
             models.setdefault(model.key, self._tools.capabilities.apply(model, self.version))
         self._tools.registry.set_catalogue(self.node, models)
 
+    def forget(self) -> None:
+        """Start anew: somebody else was there meanwhile. No await."""
+        self._tags = None
+
     def close(self) -> None:
         """End the work in the background. No await."""
         for task in (self._listing, self._showing):
@@ -76,15 +80,16 @@ class CatalogueWatch:
         tools, place = self._tools, self.place
         if place is None:
             return
-        tags = await tools.client.tags(place, tools.settings.catalogue_limit_s)
+        known = self._tags
+        tags = await tools.client.tags(place, tools.settings.catalogue_limit_s, known)
         self.due_s = tools.clock() + tools.settings.catalogue_s
         if not isinstance(tags, Tags):
             self._complain(tags)
             return
         self._problem = ""
-        if self._tags is None or tags.mark != self._tags.mark:
+        if tags is not known:
             self._tags = tags
-        self.apply()
+            self.apply()
         self._start_showing()
 
     def _complain(self, failure: Failure) -> None:

@@ -138,13 +138,15 @@ class NodeClient:
         version = parse_daemon(reply.body)
         return None if version is None else Peer(version or None)
 
-    async def tags(self, target: Target, limit_s: float) -> Tags | Failure:
-        """Ask which models are stored."""
+    async def tags(
+        self, target: Target, limit_s: float, known: Tags | None = None
+    ) -> Tags | Failure:
+        """Ask which models are stored; the answer is `known` itself when nothing changed."""
         reply = await self._get(target, "/api/tags", limit_s)
         if not isinstance(reply, _Reply):
             return reply
         try:
-            return parse_tags(reply.body, self._shared)
+            return parse_tags(reply.body, self._shared, known)
         except ReplyError as exc:
             return Misconfigured(f"{exc} to /api/tags")
 

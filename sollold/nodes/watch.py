@@ -144,6 +144,7 @@ class NodeWatch:
         found = answer if isinstance(answer, Peer) else await self._identify(target)
         if found is not None:
             tools.registry.mark_peer(self.node, found.version)
+            self.catalogue.forget()
         elif isinstance(answer, Version):
             tools.registry.unmark_peer(self.node)
             tools.registry.prefer_address(self.node, self._good.address)
@@ -202,6 +203,8 @@ class NodeWatch:
             registry.set_residents(self.node, memory.residents, asked_s=asked_s)
             residents = frozenset(resident.digest for resident in memory.residents)
         is_news = (found.version, residents) != (catalogue.version, self._residents)
+        if found.version != catalogue.version:
+            catalogue.forget()  # Another version may know other capabilities.
         self._good = catalogue.place = place
         catalogue.version, self._residents = found.version, residents
         registry.set_version(self.node, found.version)

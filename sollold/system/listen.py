@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-_BACKLOG = 1024
+BACKLOG = 1024
+"""Connections that may wait to be accepted; whoever serves a socket must ask for it again."""
+
 _OLLAMA_PORT = 11434
 _UNIX_PATH_BYTES = 107
 _CONNECT_S = 1.0
@@ -79,7 +81,7 @@ def bind_unix(path: Path, mode: int = 0o600) -> socket.socket:
         # Before bind, so that there is no moment in which others may connect.
         os.fchmod(sock.fileno(), mode)
         sock.bind(os.fspath(path))
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as exc:
         sock.close()
@@ -142,7 +144,7 @@ def _bind(family: int, address: tuple[object, ...], *, is_dual: bool) -> socket.
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if is_dual else 1)
         sock.bind(address)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()

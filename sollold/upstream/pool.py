@@ -94,6 +94,8 @@ class NodePool:
         """
         exchange = self.try_send(request, receiver)
         if exchange is None:
+            if self._is_closed:
+                raise ConnectFailed(f"{self.address} is no longer used")
             connection = await self._dial()
             exchange = Exchange(self, request, receiver)
             connection.begin(exchange)
@@ -156,8 +158,6 @@ class NodePool:
         connection.begin(exchange)
 
     async def _dial(self) -> Connection:
-        if self._is_closed:
-            raise ConnectFailed(f"{self.address} is no longer used")
         connection = Connection(self)
         try:
             async with asyncio.timeout(self._connect_timeout_s):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from sollold.wire.routes import InferenceRoute
 
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
     from sollold.web.metrics import Metrics
+
+_MAX_HEADER_BYTES = 64 * 1024
+"""One header field: browsers send every cookie that any program on this host ever set."""
 
 CATALOGUE_METHODS: dict[str, tuple[str, ...]] = {
     "/": ("HEAD", "GET"),
@@ -40,7 +46,11 @@ def make_app(
     body_limit_bytes: int,
 ) -> web.Application:
     """Return the application that every listener serves."""
-    app = web.Application(middlewares=[edge.middleware], client_max_size=body_limit_bytes)
+    app = web.Application(
+        middlewares=[edge.middleware],
+        client_max_size=body_limit_bytes,
+        handler_args=_server_settings(),
+    )
     handlers = {
         "/": catalogue.root,
         "/api/version": catalogue.version,
@@ -61,6 +71,41 @@ def make_app(
 
 def make_metrics_app(metrics: Metrics) -> web.Application:
     """Return the application of the listener that serves metrics only."""
-    app = web.Application()
+    app = web.Application(handler_args=_server_settings())
     app.router.add_get("/metrics", metrics.page, allow_head=False)
     return app
+
+
+def _server_settings() -> dict[str, Any]:
+    """Return what aiohttp's server is told, wherever the application runs."""
+    return {
+        "logger": _ServerLog(logging.getLogger(__name__), {}),
+        "auto_decompress": False,  # `sollold.web.body` does it, within its limits
+        "max_line_size": _MAX_HEADER_BYTES,
+        "max_field_size": _MAX_HEADER_BYTES,
+    }
+
+
+class _ServerLog(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's complaints, without the bytes of requests it cannot read: they may be prompts."""
+
+    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log what went wrong in a connection."""
+        error = _error_in(kwargs)
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            self.logger.info("a client's request cannot be read: %s", type(error).__name__)
+        else:
+            self.logger.error(msg, *args, **({"exc_info": True} | kwargs))
+
+    def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log what may go wrong, without its details."""
+        error = _error_in(kwargs)
+        if error is None:
+            self.logger.debug(msg, *args)
+        else:
+            self.logger.debug("a client's request cannot be read: %s", type(error).__name__)
+
+
+def _error_in(kwargs: dict[str, Any]) -> BaseException | None:
+    found = kwargs.get("exc_info")
+    return found if isinstance(found, BaseException) else sys.exc_info()[1]

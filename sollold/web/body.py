@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import mmap
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
-from sollold.errors import PayloadTooLarge
+from sollold.errors import CapacityError, InvalidRequest, PayloadTooLarge
+from sollold.web.encoding import decoder_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import IO
 
-_SMALL_BYTES = 1 << 20
-_SLICE_BYTES = 1 << 20
+    from aiohttp import StreamReader
+
+    from sollold.web.encoding import Decoder
+
+_RETRY_S = 10
+
+_T = TypeVar("_T")
 
 
 class StoredBody:
@@ -59,69 +66,151 @@ class StoredBody:
 class BodyStore:
     """Reads bodies within `budget_bytes` of memory; larger totals go to files in `spool_dir`."""
 
-    def __init__(self, *, limit_bytes: int, budget_bytes: int, spool_dir: Path | None) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(
+        self,
+        *,
+        limit_bytes: int,
+        budget_bytes: int,
+        spool_dir: Path | None,
+        stall_s: float,
+    ) -> None:
+        """`stall_s` is how long a client may send nothing."""
+        self.limit_bytes = limit_bytes
+        self.spool_dir = spool_dir
         self._budget_bytes = budget_bytes
-        self._spool_dir = spool_dir
+        self._stall_s = stall_s
         self.in_memory_bytes = 0
         self.spooled_total = 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Reserve a share of the budget; False when it is used up. No await."""
+        if self.in_memory_bytes + size_bytes > self._budget_bytes:
+            return False
+        self.in_memory_bytes += size_bytes
+        return True
 
     def give_back(self, size_bytes: int) -> None:
         """Free a share of the budget. No await."""
         self.in_memory_bytes -= size_bytes
 
     async def read(self, request: web.Request) -> StoredBody:
-        """Read the whole body.
+        """Read the whole body, without its compression.
 
         Raises:
             PayloadTooLarge: it is longer than one body may be.
+            UnsupportedEncoding: it is compressed in a way this daemon cannot read.
+            InvalidRequest: its framing or its compression is broken.
+            CapacityError: there is room for it neither in memory nor on disk.
         """
         length = request.content_length
-        if length is not None and length > self._limit_bytes:
-            raise self._too_large()
-        if length is None or length > _SMALL_BYTES:
-            return await self._read_large(request)
+        if length is not None and length > self.limit_bytes:
+            raise self.too_large()
+        decoder = decoder_for(request.headers.get("Content-Encoding", ""))
+        intake = _Intake(self)
         try:
-            data = await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise self._too_large() from error
-        self.in_memory_bytes += len(data)
-        return StoredBody(data, self)
+            await self._read_into(intake, request, decoder)
+            return await intake.finish()
+        except web.RequestPayloadError:
+            raise InvalidRequest("the request body cannot be read: its framing is broken") from None
+        finally:
+            intake.close()
 
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"request body is larger than {self._limit_bytes} bytes")
+    async def _read_into(
+        self, intake: _Intake, request: web.Request, decoder: Decoder | None
+    ) -> None:
+        content = request.content
+        while chunk := content.read_nowait() if content.is_eof() else await self._more(content):
+            if decoder is None:
+                await intake.add(chunk)
+                continue
+            for piece in decoder.pieces(chunk):
+                await intake.add(piece)
+                # A small chunk may hold a large text; others want the loop meanwhile.
+                await asyncio.sleep(0)
+        if decoder is not None and content.total_bytes:
+            decoder.finish()
 
-    async def _read_large(self, request: web.Request) -> StoredBody:
-        pieces: list[bytes] = []
-        size = 0
-        file: IO[bytes] | None = None
+    async def _more(self, content: StreamReader) -> bytes:
         try:
-            while chunk := await request.content.readany():
-                size += len(chunk)
-                if size > self._limit_bytes:
-                    raise self._too_large()
-                if file is None and self.in_memory_bytes + len(chunk) > self._budget_bytes:
-                    file = await asyncio.to_thread(self._spool, pieces)
-                    self.in_memory_bytes -= size - len(chunk)
-                    pieces = []
-                if file is None:
-                    self.in_memory_bytes += len(chunk)
-                    pieces.append(chunk)
-                else:
-                    await asyncio.to_thread(file.write, chunk)
-        except BaseException:
-            if file is None:
-                self.in_memory_bytes -= sum(map(len, pieces))
-            else:
-                file.close()
-            raise
+            async with asyncio.timeout(self._stall_s):
+                return await content.readany()
+        except TimeoutError:
+            text = f"nothing of the request body came for {self._stall_s:g} s"
+            raise web.HTTPRequestTimeout(reason=text) from None
+
+    def too_large(self) -> PayloadTooLarge:
+        """Return the refusal of a body that is longer than one may be."""
+        return PayloadTooLarge(f"request body is larger than {self.limit_bytes} bytes")
+
+
+class _Intake:
+    """One body on its way in: pieces in memory, or a file once the budget is used up."""
+
+    def __init__(self, store: BodyStore) -> None:
+        self._store = store
+        self._pieces: list[bytes] = []
+        self._in_memory_bytes = 0
+        self._size_bytes = 0
+        self._file: IO[bytes] | None = None
+        self._is_closed = False
+
+    async def add(self, data: bytes) -> None:
+        """Take a piece."""
+        self._size_bytes += len(data)
+        if self._size_bytes > self._store.limit_bytes:
+            raise self._store.too_large()
+        if self._file is None:
+            if self._store.take(len(data)):
+                self._in_memory_bytes += len(data)
+                self._pieces.append(data)
+                return
+            await self._spool()
+        if self._file is not None:
+            await self._on_disk(self._file.write, data)
+
+    async def finish(self) -> StoredBody:
+        """Return what came; it has its own share of the budget from now on."""
+        file = self._file
         if file is None:
-            return StoredBody(b"".join(pieces), self)
-        await asyncio.to_thread(file.flush)
-        return StoredBody(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), self, file)
+            pieces = self._pieces
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._in_memory_bytes = 0
+            return StoredBody(data, self._store)
+        await self._on_disk(file.flush)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file = None
+        return StoredBody(mapped, self._store, file)
 
-    def _spool(self, pieces: list[bytes]) -> IO[bytes]:
-        self.spooled_total += 1
-        file = tempfile.TemporaryFile(dir=self._spool_dir, prefix="sollold-body-")  # noqa: SIM115
-        file.writelines(pieces)
-        return file
+    def close(self) -> None:
+        """Give back what was not handed on. No await."""
+        self._is_closed = True
+        self._free_memory()
+        if self._file is not None:
+            self._file.close()
+
+    def _free_memory(self) -> None:
+        self._pieces = []
+        self._store.give_back(self._in_memory_bytes)
+        self._in_memory_bytes = 0
+
+    async def _spool(self) -> None:
+        self._store.spooled_total += 1
+        await self._on_disk(self._open)
+        self._free_memory()
+
+    def _open(self) -> None:
+        """Move what is in memory to a file; in a thread, which a cancellation leaves running."""
+        directory = self._store.spool_dir
+        self._file = tempfile.TemporaryFile(dir=directory, prefix="sollold-body-")  # noqa: SIM115
+        if self._is_closed:
+            self._file.close()
+            return
+        self._file.writelines(self._pieces)
+
+    async def _on_disk(self, work: Callable[..., _T], *args: object) -> _T:
+        try:
+            return await asyncio.to_thread(work, *args)
+        except OSError as error:
+            where = self._store.spool_dir or tempfile.gettempdir()
+            text = f"no room for the request body, in memory or in {where}: {error.strerror}"
+            raise CapacityError(text, retry_after_s=_RETRY_S) from error

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 class Context:
     """Identity of a request and the headers that every answer to it carries."""
 
-    __slots__ = ("headers", "id", "is_control", "is_v1")
+    __slots__ = ("headers", "hint", "id", "is_control", "is_v1")
 
     def __init__(self, request_id: RequestId, headers: list[tuple[str, str]], path: str) -> None:
         self.id = request_id
         self.headers = headers
         self.is_v1 = path.startswith("/v1/")
         self.is_control = path.startswith("/api/v1/")
+        self.hint: str | None = None
+        """What to do about an error, set before it is raised; shown under `/api/v1`."""
 
 
 CONTEXT = web.RequestKey("context", Context)

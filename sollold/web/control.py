@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from weakref import WeakSet
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -16,17 +16,21 @@ from sollold import api_types
 from sollold.errors import NodeNotFound
 from sollold.events.query import EventQuery, Filter
 from sollold.events.ring import gap_json, rfc3339
+from sollold.web.context import CONTEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sollold.core.model import Fleet
     from sollold.events.bus import Batch, EventBus, Subscription
     from sollold.web.documents import Documents
 
-_MAX_SOCKETS = 64
+MAX_LISTENERS = 64
+"""Readers that follow events, over WebSockets and as lines together."""
+
 _HEARTBEAT_S = 20.0
 _SEND_LIMIT_S = 30.0
+_GOODBYE_S = 0.5
 _GREETING_EVENTS = 50
 
 
@@ -37,7 +41,8 @@ class ControlApi:
         self._documents = documents
         self._bus = bus
         self._fleet = fleet
-        self._sockets: WeakSet[web.WebSocketResponse] = WeakSet()
+        self._sockets: dict[web.WebSocketResponse, web.Request] = {}
+        self._listeners = 0
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -72,8 +77,9 @@ class ControlApi:
         if document is None:
             known = [node.id for node in self._fleet().nodes]
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise NodeNotFound(f"no node '{name[:100]}'{hint}")
+            if near:
+                request[CONTEXT].hint = f"did you mean '{near[0]}'?"
+            raise NodeNotFound(f"no node '{name[:100]}'")
         return _json(api_types.encode(document))
 
     async def requests(self, request: web.Request) -> web.Response:
@@ -93,51 +99,75 @@ class ControlApi:
         return _json(api_types.encode(document))
 
     async def _follow(self, request: web.Request, query: EventQuery) -> web.StreamResponse:
-        subscription = self._bus.subscribe(query.filter)
-        try:
-            records = self._bus.last(query.limit, query.filter, query.since_s, query.until_s)
-            response = web.StreamResponse(
-                headers={"Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}
-            )
-            await response.prepare(request)
-            await response.write(b"".join(record.json() + b"\n" for record in records))
-            async for batch in subscription:
-                await response.write(b"".join(line + b"\n" for line in _lines(batch)))
-            return response
-        finally:
-            subscription.close()
+        with self._listening(request):
+            subscription = self._bus.subscribe(query.filter)
+            try:
+                records = self._bus.last(query.limit, query.filter, query.since_s, query.until_s)
+                response = web.StreamResponse(
+                    headers={"Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}
+                )
+                _add_headers(response, request)
+                await response.prepare(request)
+                await response.write(b"".join(record.json() + b"\n" for record in records))
+                async for batch in subscription:
+                    await response.write(b"".join(line + b"\n" for line in _lines(batch)))
+                return response
+            finally:
+                subscription.close()
 
     async def routing_events(self, request: web.Request) -> web.StreamResponse:
         """Push events over a WebSocket: the last few, then each as it happens, in JSON arrays."""
         _check_origin(request)
-        if len(self._sockets) >= _MAX_SOCKETS:
-            raise web.HTTPServiceUnavailable(reason="too many event listeners")
         wanted = Filter.parse(request.query)
-        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=4096)
-        await socket.prepare(request)
-        self._sockets.add(socket)
+        socket = web.WebSocketResponse(
+            heartbeat=_HEARTBEAT_S, max_msg_size=4096, timeout=_GOODBYE_S
+        )
+        _add_headers(socket, request)
+        with self._listening(request):
+            await socket.prepare(request)
+            self._sockets[socket] = request
+            try:
+                await self._push(socket, wanted)
+            except (TimeoutError, ConnectionError):
+                pass
+            finally:
+                await _close(socket, request, WSCloseCode.OK)
+                self._sockets.pop(socket, None)
+        return socket
+
+    async def _push(self, socket: web.WebSocketResponse, wanted: Filter) -> None:
         subscription = self._bus.subscribe(wanted)
         reader = asyncio.create_task(_read_until_closed(socket, subscription), name="ws-read")
         try:
             recent = self._bus.last(_GREETING_EVENTS, wanted)
             await _send(socket, [item.json() for item in recent])
             async for batch in subscription:
-                async with asyncio.timeout(_SEND_LIMIT_S):
-                    await _send(socket, _lines(batch))
-        except (TimeoutError, ConnectionError):
-            pass
+                await _send(socket, _lines(batch))
         finally:
             subscription.close()
             reader.cancel()
-            self._sockets.discard(socket)
-            await socket.close()
-        return socket
+            await asyncio.wait({reader})
+
+    @contextlib.contextmanager
+    def _listening(self, request: web.Request) -> Iterator[None]:
+        """Count a listener; there are only so many."""
+        if self._listeners >= MAX_LISTENERS:
+            request[CONTEXT].hint = "close some of them, or ask without follow"
+            raise web.HTTPServiceUnavailable(reason=f"{MAX_LISTENERS} readers follow events now")
+        self._listeners += 1
+        try:
+            yield
+        finally:
+            self._listeners -= 1
 
     async def close_sockets(self, app: web.Application) -> None:
         """Say goodbye to every listener; for `on_shutdown`."""
         self._bus.close()
-        for socket in list(self._sockets):
-            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"sollold is stopping")
+        goodbyes = [
+            _close(socket, request, WSCloseCode.GOING_AWAY)
+            for socket, request in list(self._sockets.items())
+        ]
+        await asyncio.gather(*goodbyes)
 
 
 async def _read_until_closed(socket: web.WebSocketResponse, subscription: Subscription) -> None:
@@ -156,7 +186,25 @@ def _lines(batch: Batch) -> list[bytes]:
 
 
 async def _send(socket: web.WebSocketResponse, lines: list[bytes]) -> None:
-    await socket.send_str((b"[" + b",".join(lines) + b"]").decode())
+    async with asyncio.timeout(_SEND_LIMIT_S):
+        await socket.send_str((b"[" + b",".join(lines) + b"]").decode())
+
+
+async def _close(socket: web.WebSocketResponse, request: web.Request, code: WSCloseCode) -> None:
+    """Say goodbye; a listener that reads no more is cut."""
+    text = b"sollold is stopping" if code is WSCloseCode.GOING_AWAY else b""
+    try:
+        async with asyncio.timeout(_GOODBYE_S):
+            await socket.close(code=code, message=text)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+
+
+def _add_headers(response: web.StreamResponse, request: web.Request) -> None:
+    """Add what the edge cannot add once an answer has begun."""
+    for name, value in request[CONTEXT].headers:
+        response.headers[name] = value
 
 
 def _check_origin(request: web.Request) -> None:

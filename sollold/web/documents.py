@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sollold import __version__, api_types
+from sollold.core.assign import assign
 from sollold.core.model import NodeState, Reason
 from sollold.events.query import Filter
 from sollold.events.ring import rfc3339
@@ -14,7 +15,8 @@ from sollold.routing.record import Outcome, Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sollold.core.model import Fleet, NodeView
+    from sollold.core.assign import AssignPolicy
+    from sollold.core.model import Fleet, NodeId, NodeView
     from sollold.events.bus import EventBus
     from sollold.routing.admission import Admission
     from sollold.routing.dispatch import Dispatcher
@@ -47,8 +49,10 @@ class DaemonFacts:
         pid: int,
         started_s: float,
         looked_at: tuple[api_types.LookedAt, ...] = (),
+        not_configured: tuple[str, ...] = (),
     ) -> None:
         self.looked_at = looked_at
+        self.not_configured = not_configured
         self.addresses = addresses
         self.config_path = config_path
         self.instance = instance
@@ -71,7 +75,9 @@ class Documents:
         figures: Figures,
         bus: EventBus,
         clock: Callable[[], float],
+        policy: AssignPolicy,
     ) -> None:
+        self._policy = policy
         self._facts = facts
         self._fleet = fleet
         self._admission = admission
@@ -112,6 +118,7 @@ class Documents:
                 path=facts.config_path, loaded_ms=(now_s - facts.started_s) * 1000
             ),
             loop=facts.loop_name,
+            not_configured=facts.not_configured,
         )
 
     def _state(
@@ -148,7 +155,8 @@ class Documents:
     def nodes(self) -> api_types.NodesDocument:
         """Build `/api/v1/nodes`, worst first."""
         now_s = self._clock()
-        nodes = tuple(self._node(node, now_s) for node in _worst_first(self._fleet().nodes))
+        waits = self._waits(now_s)
+        nodes = tuple(self._node(node, now_s, waits) for node in _worst_first(self._fleet().nodes))
         return api_types.NodesDocument(at=_now_text(), nodes=nodes)
 
     def node(self, name: str) -> api_types.NodeDocument | None:
@@ -157,20 +165,53 @@ class Documents:
         if view is None:
             return None
         now_s = self._clock()
+        waits = self._waits(now_s)
         runs = [run for run in self._dispatcher.runs if run.record.node == view.id]
         records = self._bus.last(20, Filter.parse({"node": view.id, "kind": "node,model"}))
         changes = tuple(
-            api_types.Change(at=rfc3339(item.at_s), text=item.event.sentence())
+            api_types.Change(at=rfc3339(item.at_s), text=item.event.change())
             for item in reversed(records)
         )
         return api_types.NodeDocument(
             at=_now_text(),
-            node=self._node(view, now_s),
+            node=self._node(view, now_s, waits),
             running=tuple(self._request(run, now_s) for run in runs if not run.is_waiting),
+            waiting=tuple(
+                self._request(run, now_s, node) for run, node in waits if node == view.id
+            ),
             changes=changes,
         )
 
-    def _node(self, view: NodeView, now_s: float) -> api_types.Node:
+    def _waits(self, now_s: float) -> list[tuple[RequestRun, NodeId | None]]:
+        """Return what waits, in the order of the queue, each with the node it waits for.
+
+        None: that is not decided yet, or the request is too far behind.
+        """
+        runs = [run for run in self._dispatcher.runs if run.is_waiting]
+        if not runs:
+            return []
+        runs.sort(key=lambda run: run.place or 0)
+        admission = self._admission
+        promised = assign(
+            admission.queue.head(),
+            admission.nodes,
+            admission.load,
+            now_s,
+            policy=self._policy,
+            dice=0.0,
+        ).reservations
+        # A request in its second attempt waits under its id and a number.
+        names = [(item.request, item.node) for item in promised]
+        found: list[tuple[RequestRun, NodeId | None]] = []
+        for run in runs:
+            own = (run.record.id, f"{run.record.id}.")
+            nodes = (node for name, node in names if name == own[0] or name.startswith(own[1]))
+            found.append((run, next(nodes, None)))
+        return found
+
+    def _node(
+        self, view: NodeView, now_s: float, waits: list[tuple[RequestRun, NodeId | None]]
+    ) -> api_types.Node:
         figures = self._figures.node(view.id)
         hour = _outcomes(figures.counts.total, now_s, _HOUR_MS)
         total = hour.ok + hour.failed
@@ -186,6 +227,7 @@ class Documents:
             tier=view.tier,
             slots=view.slots,
             running=len(self._admission.load.on_node(view.id)),
+            queued=sum(node == view.id for _, node in waits) if view.is_routable else None,
             first_token_ms=_ms(figures.first_token.quantile(0.5, now_s)),
             tokens_per_s=figures.tokens_per_s.quantile(0.5, now_s),
             vram_bytes=_vram_bytes(view),
@@ -202,14 +244,15 @@ class Documents:
         """Build `/api/v1/requests`."""
         now_s = self._clock()
         runs = list(self._dispatcher.runs)
-        waiting = sorted((run for run in runs if run.is_waiting), key=lambda run: run.place or 0)
         return api_types.RequestsDocument(
             at=_now_text(),
             running=tuple(self._request(run, now_s) for run in runs if not run.is_waiting),
-            waiting=tuple(self._request(run, now_s) for run in waiting),
+            waiting=tuple(self._request(run, now_s, node) for run, node in self._waits(now_s)),
         )
 
-    def _request(self, run: RequestRun, now_s: float) -> api_types.Request:
+    def _request(
+        self, run: RequestRun, now_s: float, waits_for: NodeId | None = None
+    ) -> api_types.Request:
         record = run.record
         is_waiting = run.is_waiting
         place = run.place if is_waiting else None
@@ -226,7 +269,7 @@ class Documents:
             ahead=None if place is None else place - 1,
             client=record.client,
             is_stream=record.is_stream,
-            reason=_why_here(record),
+            reason=_why_here(record) if not is_waiting else _why_waiting(waits_for),
         )
 
     def health(self) -> dict[str, object]:
@@ -336,6 +379,10 @@ def _loaded(view: NodeView) -> tuple[api_types.LoadedModel, ...] | None:
         )
         for item in view.residents
     )
+
+
+def _why_waiting(node: NodeId | None) -> str | None:
+    return None if node is None else f"waits for {node}"
 
 
 def _why_here(record: RequestRecord) -> str | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from sollold.api_types import ErrorBody, ErrorDocument, encode
 from sollold.core.model import Dialect, RequestId
-from sollold.errors import InternalError, LoopDetected, SollolError
+from sollold.errors import Draining, InternalError, LoopDetected, SollolError
 from sollold.log import request_id as current_request_id
 from sollold.web.context import CONTEXT, Context
 from sollold.wire.cors import Allowed, Denied
@@ -28,7 +29,7 @@ from sollold.wire.headers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from aiohttp.typedefs import Handler
 
@@ -37,6 +38,29 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _REDIRECT_BODY = '<a href="{path}">{text}</a>.\n\n'
+_STOPPING = "sollold is stopping"
+_STOPPING_RETRY_S = 5
+
+_CODES = {
+    400: "invalid_request",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    413: "payload_too_large",
+    503: "unavailable",
+}
+"""Codes of errors that come without one."""
+
+_HINTS = {
+    "internal": "the daemon's log has the details: journalctl --user -u sollold",
+    "node_not_found": "sollolctl nodes lists them",
+    "not_found": "docs/api.md lists what there is",
+}
+"""What to do about an error of `/api/v1`, where it itself does not say."""
+
+_ATTEMPT = re.compile(r"(\.[0-9]+)+$")
+"""What a request's id gets behind it for its second attempt and later ones."""
 
 
 class Edge:
@@ -47,14 +71,20 @@ class Edge:
         *,
         instance: str,
         origins: OriginPolicy,
-        hosts: Mapping[int, HostPolicy],
+        hosts: Mapping[tuple[str, int], HostPolicy],
         methods: Mapping[str, tuple[str, ...]],
+        running: Callable[[], Iterable[str]] = tuple,
     ) -> None:
+        """`hosts` by listener, as bound; `running` gives the ids of requests on nodes."""
         self._instance = instance
         self._via = via_element(instance)
         self._origins = origins
         self._hosts = hosts
         self._methods = methods
+        self._running = running
+        self._ids: set[str] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._is_cutting = False
         self.errors = 0
 
     @property
@@ -69,20 +99,39 @@ class Edge:
         refusal = self._admit(request, headers)
         if refusal is not None:
             return _with_headers(refusal, headers)
-        sent_id = request.headers.get("X-Request-Id")
-        if sent_id is not None and valid_request_id(sent_id):
-            request_id = RequestId(sent_id)
-        else:
-            request_id = new_request_id(os.urandom(8))
+        request_id = self._identify(request.headers.get("X-Request-Id"))
         headers.append(("X-Request-Id", request_id))
         context = Context(request_id, headers, request.path)
         request[CONTEXT] = context
         token = current_request_id.set(request_id)
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
         try:
             response = await self._answer(request, handler, context)
         finally:
             current_request_id.reset(token)
+            self._ids.discard(_base(request_id))
+            if task is not None:
+                self._tasks.discard(task)
         return response if response.prepared else _with_headers(response, headers)
+
+    def cut(self) -> None:
+        """End every request under way: with a refusal, or in mid-answer by a cut. No await."""
+        self._is_cutting = True
+        for task in self._tasks:
+            task.cancel()
+
+    def _identify(self, sent: str | None) -> RequestId:
+        """Return the client's own id if it is harmless and no other request under way has it."""
+        if sent is not None and valid_request_id(sent):
+            base = _base(sent)
+            if base not in self._ids and all(_base(other) != base for other in self._running()):
+                self._ids.add(base)
+                return RequestId(sent)
+        made = new_request_id(os.urandom(8))
+        self._ids.add(made)
+        return made
 
     def _admit(self, request: web.Request, headers: list[tuple[str, str]]) -> web.Response | None:
         """Apply the origin and host rules; a response means the request ends here."""
@@ -100,8 +149,7 @@ class Edge:
         return self._check_host(request, host)
 
     def _check_host(self, request: web.Request, host: str) -> web.Response | None:
-        name = request.transport.get_extra_info("sockname") if request.transport else None
-        policy = self._hosts.get(name[1]) if isinstance(name, tuple) else None
+        policy = self._host_policy(request)
         if policy is None or not policy.is_checked:
             return None
         if not policy.accepts(host):
@@ -113,6 +161,18 @@ class Edge:
             return web.Response(status=403)
         if request.method == "OPTIONS" and policy.is_name(host):
             return web.Response(status=204)
+        return None
+
+    def _host_policy(self, request: web.Request) -> HostPolicy | None:
+        """Return the rules of the listener that took the request; the control socket has none."""
+        name = request.transport.get_extra_info("sockname") if request.transport else None
+        if not isinstance(name, tuple):
+            return None
+        port = name[1]
+        for host in (name[0], "0.0.0.0", "::"):
+            policy = self._hosts.get((host, port))
+            if policy is not None:
+                return policy
         return None
 
     async def _answer(
@@ -130,25 +190,29 @@ class Edge:
         except web.HTTPException as error:
             return error_response(context, error.status, error.reason)
         except SollolError as error:
-            return error_response(
-                context,
-                error.http_status,
-                error.message,
-                code=error.code,
-                retry_after_s=error.retry_after_s,
-            )
-        except (asyncio.CancelledError, ConnectionError):
+            return _refusal(context, error)
+        except asyncio.CancelledError:
+            if not self._is_cutting or not _can_answer(request):
+                raise
+            # Cut by us before anything was sent: an answer says more than a closed connection.
+            _uncancel()
+            return _refusal(context, Draining(_STOPPING, retry_after_s=_STOPPING_RETRY_S))
+        except ConnectionError:
             raise
         except Exception:
             self.errors += 1
-            _log.exception("a request failed inside sollold: %s %s", request.method, request.path)
+            _log.exception(
+                "a request failed inside sollold: %s %s", request.method, request.path[:200]
+            )
             bug = InternalError("internal error in sollold; its log has the details")
-            return error_response(context, bug.http_status, bug.message)
+            return _refusal(context, bug)
 
     def _not_found(self, request: web.Request) -> web.Response:
+        if request[CONTEXT].is_control:
+            return error_response(request[CONTEXT], 404, f"there is no {request.path[:200]}")
         raw = request.rel_url.raw_path
         clean = "/" + "/".join(part for part in raw.split("/") if part)
-        if clean != raw and clean in self._methods:
+        if raw.startswith("/") and clean != raw and clean in self._methods:
             is_doubled = "//" in raw
             status = 301 if request.method == "GET" and not is_doubled else 307
             return _redirect(request, clean, status)
@@ -156,12 +220,41 @@ class Edge:
 
     def _wrong_method(self, request: web.Request, allowed: Iterable[str]) -> web.Response:
         methods = self._methods.get(request.path, tuple(sorted(allowed)))
-        return web.Response(
-            status=405,
-            body=b"405 method not allowed",
-            content_type="text/plain",
-            headers={"Allow": ", ".join(methods)},
-        )
+        context = request[CONTEXT]
+        if context.is_control:
+            response = error_response(context, 405, f"{request.method} is not for this path")
+        else:
+            response = web.Response(
+                status=405, body=b"405 method not allowed", content_type="text/plain"
+            )
+        response.headers["Allow"] = ", ".join(methods)
+        return response
+
+
+def _base(request_id: str) -> str:
+    return _ATTEMPT.sub("", request_id)
+
+
+def _can_answer(request: web.Request) -> bool:
+    """Whether the client is there and has got nothing yet."""
+    transport = request.transport
+    return transport is not None and not transport.is_closing() and not request.writer.output_size
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+def _refusal(context: Context, error: SollolError) -> web.Response:
+    return error_response(
+        context,
+        error.http_status,
+        error.message,
+        code=error.code,
+        retry_after_s=error.retry_after_s,
+    )
 
 
 def _with_headers(
@@ -190,14 +283,16 @@ def error_response(
     status: int,
     text: str,
     *,
-    code: str = "error",
+    code: str = "",
     retry_after_s: int | None = None,
     is_early: bool = False,
 ) -> web.Response:
     """Return an error in the caller's dialect; `is_early` when the request itself is at fault."""
     dialect = Dialect.OPENAI if context.is_v1 else Dialect.OLLAMA
     if context.is_control:
-        document = ErrorDocument(error=ErrorBody(code=code, message=text))
+        code = code or _CODES.get(status, "error")
+        hint = context.hint or _HINTS.get(code)
+        document = ErrorDocument(error=ErrorBody(code=code, message=text, hint=hint))
         body, content_type = encode(document), "application/json; charset=utf-8"
     else:
         body, content_type = error_body(dialect, status, text, is_early=is_early)

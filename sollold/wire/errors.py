@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from sollold.core.model import Dialect
-from sollold.core.names import Source, parse, split_source
+from sollold.core.names import Source, key_of, parse, split_source
 from sollold.wire.gojson import go_json
 from sollold.wire.routes import InferenceRoute
 
@@ -23,10 +23,6 @@ MODEL_REQUIRED_TEXT: Final = "model is required"
 INVALID_NAME_TEXT: Final = "invalid model name"
 CLOUD_DISABLED_TEXT: Final = "ollama cloud is disabled: remote model is unavailable"
 """With status 403."""
-NOT_FOUND_BODY: Final = b"404 page not found"
-METHOD_NOT_ALLOWED_BODY: Final = b"405 method not allowed"
-PLAIN_TEXT: Final = "text/plain"
-"""Media type of the two bodies above."""
 
 NATIVE_JSON: Final = "application/json; charset=utf-8"
 PLAIN_JSON: Final = "application/json"
@@ -108,7 +104,7 @@ def missing_or_invalid_name(route: InferenceRoute, name: str) -> tuple[int, str]
         return _missing_name(route, name)
     if source is Source.BOTH:
         return 400, f"use either :local or :cloud, not both: {_go_quote(base)}"
-    return (400, INVALID_NAME_TEXT) if parse(base) is None else None
+    return (400, INVALID_NAME_TEXT) if key_of(base) is None else None
 
 
 def _missing_name(route: InferenceRoute, name: str) -> tuple[int, str]:

@@ -14,6 +14,9 @@ import msgspec
 
 ProblemKind = Literal["empty", "syntax", "type"]
 
+MAX_DEPTH_TEXT: Final = "exceeded max depth"
+"""Go's words for nesting that is too deep, which begins earlier here."""
+
 # Finding the fault costs time per token, on the event loop; longer bodies get a plainer text.
 _MAX_EXPLAINED_CHARS: Final = 64 * 1024
 _MAX_DIGITS: Final = 400
@@ -95,7 +98,7 @@ def read_lenient(body: bytes, *, empty_text: str) -> object:
     try:
         value, _ = _DECODER.raw_decode(text, start)
     except RecursionError:
-        raise BodyProblem("syntax", "exceeded max depth") from None
+        raise BodyProblem("syntax", MAX_DEPTH_TEXT) from None
     except ValueError as exc:
         raise BodyProblem("syntax", _explain(body, str(exc))) from None
     return value

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sollold.core.model import Dialect
+from sollold.wire.errors import MISSING_BODY_TEXT
 from sollold.wire.gojson import (
     BodyProblem,
     Pairs,
@@ -152,7 +153,7 @@ def is_misspelled(route: InferenceRoute, key: str) -> bool:
 def normalise(route: InferenceRoute, body: bytes) -> bytes:
     """Rewrite a body with the fields read here, plainly spelled; raise `BodyProblem` otherwise."""
     is_native = route.dialect is Dialect.OLLAMA
-    document = read_lenient(body, empty_text="missing request body" if is_native else "EOF")
+    document = read_lenient(body, empty_text=MISSING_BODY_TEXT if is_native else "EOF")
     schema = _SCHEMAS[route]
     if document is None:
         return b"{}"

@@ -13,7 +13,7 @@ import msgspec
 
 from sollold.core.model import LoadOptions
 from sollold.wire.bodies import NO_OPTIONS, Message, Options, Part, relaxed_decoder, strict_decoder
-from sollold.wire.gojson import BodyProblem
+from sollold.wire.gojson import MAX_DEPTH_TEXT, BodyProblem
 from sollold.wire.lenient import LOAD_NUMBERS, is_misspelled, normalise
 from sollold.wire.routes import InferenceRoute
 
@@ -113,7 +113,10 @@ def peek(route: InferenceRoute, body: bytes) -> Peek:
         found = None
     if found is not None and found.model:
         return found
-    return spec.build(spec.relaxed.decode(normalise(route, body)))
+    try:
+        return spec.build(spec.relaxed.decode(normalise(route, body)))
+    except RecursionError:
+        raise BodyProblem("syntax", MAX_DEPTH_TEXT) from None
 
 
 def _peek_relaxed(route: InferenceRoute, spec: _Spec, body: bytes) -> Peek | None:

@@ -189,8 +189,8 @@ def _bench(directory: Path, plan: Plan, *, is_null: bool) -> Iterator[Bench]:
     has_nginx = tools()[0] is not None
     with contextlib.ExitStack() as stack:
         own = [upstream.PACED, upstream.BACKLOG] + ([] if has_nginx else [upstream.SMALL])
-        raw = stack.enter_context(start_upstream(own))
-        stream_url = f"http://127.0.0.1:{raw.ports[0]}"
+        raw, (stream_url,) = start_upstream(directory, own)
+        stack.enter_context(raw)
         small_url = stream_url
         if has_nginx:
             port = free_port()
@@ -202,11 +202,11 @@ def _bench(directory: Path, plan: Plan, *, is_null: bool) -> Iterator[Bench]:
             proxy = start_nginx_proxy(directory / "proxy", small | stream)
             peers.append(_peer(NGINX, small, stream, stack.enter_context(proxy).pid))
         small, stream = _ports(small_url, stream_url)
-        bare = stack.enter_context(start_bare(small | stream))
+        bare = stack.enter_context(start_bare(directory, "bare", small | stream))
         peers.append(_peer(BARE, small, stream, bare.pid))
         if is_null:
             small, stream = _ports(small_url, stream_url)
-            twin = stack.enter_context(start_bare(small | stream))
+            twin = stack.enter_context(start_bare(directory, "twin", small | stream))
             peers.append(_peer(SOLLOLD, small, stream, twin.pid))
         else:
             peers.append(_start_daemon_peer(stack, directory, small_url, stream_url))

@@ -41,8 +41,8 @@ def measure_fleet(directory: Path, idle_s: float, count: int) -> list[Figure]:
     large = Figure(
         key="tags_large", what=f"/api/tags, {NODES} nodes of {MODELS} models, p50", unit="ms"
     )
-    with start_upstream([SMALL], NODES, MODELS) as upstream:
-        urls = [f"http://127.0.0.1:{port}" for port in upstream.ports]
+    upstream, urls = start_upstream(directory, [SMALL], NODES, MODELS)
+    with upstream:
         with contextlib.closing(start_daemon(directory / "fleet", urls)) as daemon:
             _wait_for_models(daemon.api_url, urls)
             pid = daemon.group.pid
@@ -53,8 +53,8 @@ def measure_fleet(directory: Path, idle_s: float, count: int) -> list[Figure]:
             memory.add(SOLLOLD, rss_mb(pid))
             memory.notes.append(f"{_model_count(daemon.api_url):,} different models listed")
             large.add(SOLLOLD, percentile(_tags_ms(daemon.api_url, count // 10, large), 0.5))
-    with start_upstream([SMALL], NODES - 1, FEW_MODELS) as upstream:
-        urls = [f"http://127.0.0.1:{port}" for port in upstream.ports]
+    upstream, urls = start_upstream(directory, [SMALL], NODES - 1, FEW_MODELS)
+    with upstream:
         return [memory, idle, *_measure_tags(directory, urls, count), large]
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.bench import upstream
 from tests.stack.daemon import DaemonProcess
 from tests.stack.http import wait_until
+from tests.stack.logs import tail_text
+from tests.stack.processes import ProcessGroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,56 +70,70 @@ class Peer(NamedTuple):
 
 
 class Child:
-    """A helper process that ends with its block."""
+    """A helper process that ends with its block, and with this process whatever ends that."""
 
-    def __init__(self, argv: list[str], *, reads_ports: bool = False) -> None:
-        pipe = subprocess.PIPE if reads_ports else subprocess.DEVNULL
-        self._process = subprocess.Popen(argv, stdout=pipe, text=True, cwd=_ROOT)
-        self.ports: list[int] = []
-        if reads_ports:
-            assert self._process.stdout is not None
-            self.ports = json.loads(self._process.stdout.readline())
+    def __init__(self, directory: Path, name: str, argv: Sequence[str]) -> None:
+        self._log_path = directory / f"{name}.log"
+        self._group = ProcessGroup(argv, env=os.environ, log_path=self._log_path, cwd=_ROOT)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._group.kill()
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return self._group.pid
 
-    @property
-    def has_ended(self) -> bool:
-        """True once the process is gone."""
-        return self._process.poll() is not None
+    def wait_for_ports(self, ports: Sequence[int]) -> None:
+        """Return once it listens on all of these."""
+        for port in ports:
+            wait_until(functools.partial(self._listens, port), **self._limit())
+
+    def told_ports(self) -> list[int]:
+        """The ports it says it listens on, on its first line."""
+        wait_until(lambda: self._must_run() and "]\n" in self._log(), **self._limit())
+        ports: list[int] = json.loads(self._log().splitlines()[0])
+        return ports
+
+    def _listens(self, port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return not self._must_run()
+
+    def _log(self) -> str:
+        return self._log_path.read_text(errors="replace")
+
+    def _must_run(self) -> bool:
+        if not self._group.is_running():
+            raise RuntimeError(f"a helper ended: {tail_text(self._log_path, 10)}")
+        return True
+
+    def _limit(self) -> dict[str, Any]:
+        return {"limit_s": 15.0, "failure": lambda: tail_text(self._log_path, 10)}
 
 
-def start_upstream(own: Sequence[str], ports: int = 1, models: int = 0) -> Child:
-    """The canned upstream on so many ports."""
+def start_upstream(
+    directory: Path, own: Sequence[str], ports: int = 1, models: int = 0
+) -> tuple[Child, list[str]]:
+    """The canned upstream on so many ports, and their URLs."""
     argv = [sys.executable, "-m", "tests.bench.upstream", f"--own={','.join(own)}"]
-    return Child([*argv, f"--ports={ports}", f"--models={models}"], reads_ports=True)
+    name = f"upstream-{ports}-{models}"
+    child = Child(directory, name, [*argv, f"--ports={ports}", f"--models={models}"])
+    return child, [f"http://127.0.0.1:{port}" for port in child.told_ports()]
 
 
-def start_bare(ports: dict[int, str]) -> Child:
+def start_bare(directory: Path, name: str, ports: Mapping[int, str]) -> Child:
     """The bare aiohttp proxy, from each port to its upstream."""
     pairs = [part for port, url in ports.items() for part in (str(port), url)]
-    child = Child([sys.executable, "-m", "tests.bench.bare_proxy", *pairs])
-    for port in ports:
-        wait_for_port(port, child)
+    child = Child(directory, name, [sys.executable, "-m", "tests.bench.bare_proxy", *pairs])
+    child.wait_for_ports(list(ports))
     return child
 
 
-def start_nginx_proxy(directory: Path, ports: dict[int, str]) -> Child:
+def start_nginx_proxy(directory: Path, ports: Mapping[int, str]) -> Child:
     """Nginx as a gateway, one worker, unbuffered, with kept connections."""
     servers = "".join(
         _NGINX_PROXY.format(number=number, port=port, address=url.removeprefix("http://"))
@@ -173,19 +189,6 @@ def rss_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 1e6
 
 
-def wait_for_port(port: int, child: Child | None = None) -> None:
-    """Return once something listens."""
-
-    def listens() -> bool:
-        if child is not None and child.has_ended:
-            raise RuntimeError(f"the process for port {port} ended")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return True
-        return False
-
-    wait_until(listens, limit_s=15, failure=lambda: f"nothing listens on port {port}")
-
-
 def black_hole() -> tuple[socket.socket, list[socket.socket], str]:
     """An address whose connects get no answer: a listener whose queue is full. Keep the sockets."""
     listener = socket.socket()
@@ -210,7 +213,7 @@ def _start_nginx(directory: Path, servers: str, ports: list[int]) -> Child:
     config = directory / "nginx.conf"
     user = "user root;\n" if os.geteuid() == 0 else ""
     config.write_text(user + _NGINX.format(directory=directory, servers=servers))
-    child = Child([nginx, "-p", str(directory), "-c", str(config), "-e", str(directory / "e.log")])
-    for port in ports:
-        wait_for_port(port, child)
+    argv = [nginx, "-p", str(directory), "-c", str(config), "-e", str(directory / "e.log")]
+    child = Child(directory, "nginx", argv)
+    child.wait_for_ports(ports)
     return child

@@ -45,10 +45,13 @@ class Lab:
         nodes: Sequence[FakeNode] | int = 1,
         *,
         is_probing: bool = True,
+        nodes_config: Sequence[dict[str, Any]] = (),
         **settings: dict[str, Any],
     ) -> None:
         self.nodes = [FakeNode() for _ in range(nodes)] if isinstance(nodes, int) else list(nodes)
-        self._settings = {"discovery": {"enabled": False}, **settings}
+        self._settings: dict[str, Any] = {"discovery": {"enabled": False}, **settings}
+        if nodes_config:
+            self._settings["nodes"] = list(nodes_config)
         self._is_probing = is_probing
         self._stack = contextlib.AsyncExitStack()
         self.built: Built
@@ -97,8 +100,9 @@ class Lab:
 
     def _config(self) -> Config:
         config = msgspec.convert(self._settings, Config)
+        is_ordered = self._settings.get("routing") is IN_ORDER
         nodes = tuple(
-            Node(url=node.url, name=f"n{number}", tier=min(10, number))
+            Node(url=node.url, name=f"n{number}", tier=min(10, number) if is_ordered else 5)
             for number, node in enumerate(self.nodes, 1)
         )
         return msgspec.structs.replace(config, nodes=nodes + config.nodes)

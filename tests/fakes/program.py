@@ -7,8 +7,8 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +18,9 @@ import msgspec
 from tests.fakes.engine import Settings
 from tests.fakes.models import FakeModel
 from tests.fakes.node import FakeNode
+from tests.stack.http import wait_until
+from tests.stack.logs import tail_text
+from tests.stack.processes import ProcessGroup
 
 if TYPE_CHECKING:
     from tests.fakes.faults import Fault
@@ -78,7 +81,9 @@ class FakeNodeProcess:
 
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
-        self._process: subprocess.Popen[str] | None = None
+        self._group: ProcessGroup | None = None
+        self._directory = tempfile.TemporaryDirectory(prefix="fake-node.")
+        self.log_path = Path(self._directory.name) / "log"
         self.url = ""
         self.control_url = ""
 
@@ -88,6 +93,7 @@ class FakeNodeProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+        self._directory.cleanup()
 
     @property
     def port(self) -> int:
@@ -97,45 +103,43 @@ class FakeNodeProcess:
     @property
     def pid(self) -> int:
         """The process id; 0 while there is none."""
-        return self._process.pid if self._process is not None else 0
+        return 0 if self._group is None else self._group.pid
 
     def start(self) -> None:
         """Start the program, on the port it had before if any; returns once it listens."""
         fixed = ["--port", str(self.port)] if self.url else []
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.node", *self._arguments, *fixed],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=_ROOT,
+        argv = [sys.executable, "-m", "tests.fakes.node", *self._arguments, *fixed]
+        self.log_path.unlink(missing_ok=True)
+        self._group = group = ProcessGroup(argv, env=os.environ, log_path=self.log_path, cwd=_ROOT)
+        wait_until(
+            lambda: self._ready() is not None or not group.is_running(),
+            limit_s=20,
+            failure=lambda: tail_text(self.log_path, 20),
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"fake node ended with {self._process.wait()}")
-        ready = json.loads(line)
+        ready = self._ready()
+        if ready is None:
+            raise RuntimeError(tail_text(self.log_path, 20))
         self.url, self.control_url = ready["url"], ready["control"]
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
-        self._signal(signal.SIGKILL)
         self.close()
 
     def freeze(self) -> None:
         """SIGSTOP: connections are still accepted by the kernel, nothing answers."""
-        self._signal(signal.SIGSTOP)
+        if self._group is not None:
+            self._group.freeze()
 
     def thaw(self) -> None:
         """SIGCONT."""
-        self._signal(signal.SIGCONT)
+        if self._group is not None:
+            self._group.thaw()
 
     def close(self) -> None:
         """End the process whatever its state."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+        group, self._group = self._group, None
+        if group is not None:
+            group.kill()
 
     def set_faults(self, *faults: Fault) -> dict[str, Any]:
         """Replace all faults; none mends the node."""
@@ -145,9 +149,12 @@ class FakeNodeProcess:
         """The node's counters."""
         return self._control("GET", "/_state", None)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
+    def _ready(self) -> dict[str, Any] | None:
+        for line in self.log_path.read_text(errors="replace").splitlines(keepends=True):
+            if line.startswith('{"url"') and line.endswith("\n"):
+                ready: dict[str, Any] = json.loads(line)
+                return ready
+        return None
 
     def _control(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         request = urllib.request.Request(self.control_url + path, data=body, method=method)

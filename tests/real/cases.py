@@ -449,7 +449,7 @@ _OPENAI = [
     *(post(_V1_EMBEDDINGS, model="tiny-embed", **fields) for fields in (
         {"input": "a"}, {"input": ["a"], "encoding_format": "float"}, {"input": "a", "encoding_format": "base64"},
         {"input": "a", "dimensions": 8}, {"input": "a", "dimensions": "x"}, {"input": 5}, {"input": None},
-        {"input": [1, 2]}, {"input": ["a", 5]}, {"input": "a", "user": "u"}, {"input": "q " * 5000},
+        {"input": [1, 2]}, {"input": ["a", 5]}, {"input": "a", "user": "u"},
     )),
     post(_V1_EMBEDDINGS, model="nope", input=[]),
 ]  # fmt: skip
@@ -458,7 +458,7 @@ _EMBEDS = [
     *(post(_EMBED, model="tiny-embed", **fields) for fields in (
         {"input": "a b"}, {"input": ["a"] * 9}, {"input": "a", "dimensions": 0}, {"input": "a", "dimensions": -1},
         {"input": "a", "dimensions": 9999}, {"input": "a", "dimensions": "8"}, {"input": 5}, {"input": {}},
-        {"input": ["a", 5]}, {"input": [""]}, {"input": None}, {"input": "q " * 5000}, {"input": "a", "truncate": None},
+        {"input": ["a", 5]}, {"input": [""]}, {"input": None}, {"input": "a", "truncate": None},
         {"input": "q " * 5000, "truncate": False}, {"input": "a", "stream": True}, {"prompt": "a"},
     )),
     post(_EMBED, model="nope", input=[1]),

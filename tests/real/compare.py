@@ -31,6 +31,8 @@ _WORDS = frozenset({"response", "content", "thinking", "reasoning", "text", "tok
 # How much is generated hangs on the words; a token is some bytes with a likelihood.
 _COUNTS = frozenset({"eval_count", "completion_tokens", "total_tokens", "logprob"})
 _LISTS = frozenset({"context", "bytes", "top_logprobs"})
+# Ollama sorts these by the second in which a model was stored; within a second by chance.
+_UNORDERED = frozenset({"models", "data"})
 _IDS = ("chatcmpl-", "cmpl-", "call_")
 _STORE = re.compile(r"FROM \S*/blobs/")
 # Vectors of equal nodes differ in the last digits.
@@ -57,10 +59,8 @@ def differences(direct: Answer, through: Answer) -> list[Difference]:
     if direct.end != through.end:
         found.append(Difference("end", direct.end, through.end))
     found += _header_differences(_headers(direct), _headers(through))
-    if _is_chunked_stream(direct) != _is_chunked_stream(through):
-        found.append(
-            Difference("framing", _is_chunked_stream(direct), _is_chunked_stream(through))
-        )
+    if _is_chunked_stream(direct) and not _is_chunked_stream(through):
+        found.append(Difference("framing", "chunked", "not chunked"))
     found += _compare("body", _body(direct), _body(through))
     return found
 
@@ -84,10 +84,8 @@ def _header_differences(
             yield Difference(f"header {name}", ours, theirs)
 
 
-def _is_chunked_stream(answer: Answer) -> bool | None:
-    """Whether a stream is chunked; None for what is none."""
-    is_stream = answer.headers.get("content-type") in _STREAMS
-    return answer.chunks is not None if is_stream else None
+def _is_chunked_stream(answer: Answer) -> bool:
+    return answer.headers.get("content-type") in _STREAMS and answer.chunks is not None
 
 
 def _body(answer: Answer) -> Any:
@@ -135,12 +133,19 @@ def _scrub(key: str, value: Any) -> Any:
 
 def _scrub_list(key: str, value: list[Any]) -> list[Any]:
     shown: list[Any] = []
+    if key in _UNORDERED:
+        value = sorted(value, key=_label_of)
     for item in value:
         scrubbed = _scrub(key, item)
         # Log-probabilities come as one element per token.
         if not (key in {"logprobs", "content"} and shown and shown[-1] == scrubbed):
             shown.append(scrubbed)
     return shown
+
+
+def _label_of(item: Any) -> str:
+    label = next((value for _, value in item), "") if isinstance(item, _Pairs) else ""
+    return str(label)
 
 
 def _scrub_text(key: str, value: str) -> str:

@@ -80,6 +80,7 @@ class Knowing:
         self._clock = clock
         self._queue: list[Job] = []
         self._running: dict[str, tuple[Job, float]] = {}
+        self._is_timed = False
 
     def submit(self, job: Job) -> None:
         """Let it wait."""
@@ -123,12 +124,13 @@ class Knowing:
             self._queue.remove(job)
             self._running[name] = (job, best_service)
             best.send(job)
-        if self._queue:
+        if self._queue and not self._is_timed:
+            self._is_timed = True
             self._clock.at(now_s + 0.5, self._again)
 
     def _again(self) -> None:
-        if self._queue:
-            self._pump()
+        self._is_timed = False
+        self._pump()
 
     def _service(self, node: Node, job: Job, loaded: list[str]) -> tuple[float, float]:
         speed = job.model.speed

@@ -225,10 +225,18 @@ async def test_a_sollold_on_the_port_is_a_peer_until_it_is_an_ollama() -> None:
         headers = {"Via": "1.1 sollold"} if is_daemon else {}
         if request.path == "/api/v1/status":
             return web.Response(status=404)
-        return web.json_response({"version": "0.33.0", "models": []}, headers=headers)
+        if request.path == "/api/ps":
+            return web.json_response({"models": []}, headers=headers)
+        models = [{"name": "m", "digest": "ab" * 32}]
+        return web.json_response({"version": "0.33.0", "models": models}, headers=headers)
 
     async with web_server(answer) as url, Bench(settings=ProbeSettings(peer_s=0.02)) as bench:
         bench.add(url)
+        is_daemon = False
+        await bench.prober.probe_once()
+        assert len(bench.view().models) == 1
+        is_daemon = True
+        await bench.prober.probe_once()
         async with bench.running():
             await bench.prober.first_round.wait()
             assert bench.registry.fleet().nodes == ()
@@ -236,6 +244,7 @@ async def test_a_sollold_on_the_port_is_a_peer_until_it_is_an_ollama() -> None:
             is_daemon = False
             await bench.until(lambda: bench.registry.peers() == ())
             await bench.until_state(NodeState.UP)
+            await bench.until(lambda: len(bench.view().models) == 1)
 
 
 async def test_a_sollold_without_via_is_found_out_before_it_gets_work() -> None:
@@ -625,8 +634,11 @@ async def test_a_known_node_is_asked_one_question_a_round_and_its_name_now_and_t
         async with bench.running():
             await node.until(lambda: count(node, "/api/ps") >= 4)
             assert count(node, "/api/version") <= 2
+            shows = count(node, "/api/show")
             node.ollama.version = "0.99.0"
             await bench.until(lambda: bench.view().version == "0.99.0")
+            # Another version may read other capabilities out of the same file.
+            await node.until(lambda: count(node, "/api/show") == shows + 1)
 
 
 async def test_a_node_without_ps_is_watched_all_the_same() -> None:

@@ -137,7 +137,10 @@ def test_empty_lists() -> None:
 def test_equal_marks_mean_equal_bytes() -> None:
     one, two = listing(entry("a")), listing(entry("b"))
     assert parse_tags(one, Shared()).mark == parse_tags(one, Shared()).mark
-    assert parse_tags(one, Shared()).mark != parse_tags(two, Shared()).mark
+    known = parse_tags(one, Shared())
+    assert known.mark != parse_tags(two, Shared()).mark
+    assert parse_tags(one, Shared(), known) is known
+    assert parse_tags(two, Shared(), known) is not known
 
 
 def test_what_nodes_print_alike_is_kept_once() -> None:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tracemalloc
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sollold.wire.endings import Counters
 from sollold.wire.routes import InferenceRoute
@@ -22,75 +15,38 @@ from sollold.wire.watch import (
     interrupt,
     watch_for,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.unit.wire.streams import (
+    COUNTED,
+    DONE,
+    EMPTY,
+    ERROR,
+    FINAL,
+    FINISH,
+    HELLO,
+    METRICS,
+    ROLE,
+    USAGE,
+    WORD,
+    as_json,
+    chat_event,
+    chat_line,
+    event_of,
+    fed,
+    line_of,
+)
 
 _CHAT = InferenceRoute.API_CHAT
 _GENERATE = InferenceRoute.API_GENERATE
 _V1_CHAT = InferenceRoute.V1_CHAT
 _V1_COMPLETIONS = InferenceRoute.V1_COMPLETIONS
 
-_METRICS = {
-    "total_duration": 5_000_000_000,
-    "load_duration": 1_000_000_000,
-    "prompt_eval_count": 26,
-    "prompt_eval_duration": 250_000_000,
-    "eval_count": 298,
-    "eval_duration": 2_000_000_000,
-}
-_COUNTED = Counters(
-    prompt_tokens=26, prompt_s=0.25, output_tokens=298, output_s=2.0, load_s=1.0, total_s=5.0
-)
-
-
-def _json(body: object) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
-
-
-def _line(body: dict[str, Any]) -> bytes:
-    return _json({"model": "m", "created_at": "2026-01-01T00:00:00Z"} | body) + b"\n"
-
-
-def _chat(**message: object) -> bytes:
-    return _line({"message": {"role": "assistant", "content": "", **message}, "done": False})
-
-
-def _event(body: object) -> bytes:
-    return b"data: " + _json(body) + b"\n\n"
-
-
-def _chunk(finish: str | None = None, **delta: object) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return _event({"id": "chatcmpl-1", "model": "m", "choices": [choice]})
-
-
-_EMPTY = _chat()
-_HELLO = _chat(content="Hello")
-_FINAL = _line({"message": {"role": "assistant", "content": ""}, "done": True} | _METRICS)
-_ERROR = b'{"error":"an error was encountered"}\n'
-
-_ROLE = _chunk(role="assistant", content="")
-_WORD = _chunk(content="Hello")
-_FINISH = _chunk("stop")
-_USAGE = _event(
-    {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}}
-)
-_DONE = b"data: [DONE]\n\n"
-
-
-def _fed(watch: Watch, *parts: bytes) -> Watch:
-    for part in parts:
-        watch.feed(part)
-    return watch
-
 
 def _ndjson(*parts: bytes) -> Watch:
-    return _fed(NdjsonWatch(_CHAT), *parts)
+    return fed(NdjsonWatch(_CHAT), *parts)
 
 
 def _sse(*parts: bytes) -> Watch:
-    return _fed(SseWatch(_V1_CHAT), *parts)
+    return fed(SseWatch(_V1_CHAT), *parts)
 
 
 def _flags(watch: Watch) -> tuple[bool, bool]:
@@ -103,25 +59,25 @@ def _flags(watch: Watch) -> tuple[bool, bool]:
 @pytest.mark.parametrize(
     "line",
     [
-        _HELLO,
-        _chat(thinking="hm"),
-        _chat(tool_calls=[{"function": {"name": "f", "arguments": {}}}]),
-        _line({"message": {"content": ""}, "done": False, "logprobs": [{"token": "a"}]}),
-        _line({"response": "Hello", "done": False}),
-        _line({"response": "", "thinking": "hm", "done": False}),
-        _line({"response": "", "tool_calls": [{}], "done": True}),
-        _line({"response": "all at once", "done": True}),
+        HELLO,
+        chat_line(thinking="hm"),
+        chat_line(tool_calls=[{"function": {"name": "f", "arguments": {}}}]),
+        line_of({"message": {"content": ""}, "done": False, "logprobs": [{"token": "a"}]}),
+        line_of({"response": "Hello", "done": False}),
+        line_of({"response": "", "thinking": "hm", "done": False}),
+        line_of({"response": "", "tool_calls": [{}], "done": True}),
+        line_of({"response": "all at once", "done": True}),
     ],
 )
 def test_content_commits_a_native_stream(line: bytes) -> None:
-    watch = _ndjson(_EMPTY, b"\n", line[:-1])
+    watch = _ndjson(EMPTY, b"\n", line[:-1])
     assert _flags(watch) == (False, False)
     watch.feed(b"\n")
     assert _flags(watch) == (True, True)
     assert watch.frames == 1
 
 
-@pytest.mark.parametrize("line", [_EMPTY, _line({"response": "", "done": False}), b"\n", b" \r\n"])
+@pytest.mark.parametrize("line", [EMPTY, line_of({"response": "", "done": False}), b"\n", b" \r\n"])
 def test_empty_lines_are_held_back(line: bytes) -> None:
     watch = _ndjson(line)
     assert _flags(watch) == (False, False)
@@ -131,8 +87,8 @@ def test_empty_lines_are_held_back(line: bytes) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        _FINAL,
-        _ERROR,
+        FINAL,
+        ERROR,
         b'{"error":""}\n',
         b'{"error":"broke","response":""}\n',
         b'{"status":"loading"}\n',
@@ -143,25 +99,25 @@ def test_empty_lines_are_held_back(line: bytes) -> None:
 def test_what_is_no_empty_line_is_passed_on_without_committing(line: bytes) -> None:
     watch = _ndjson(line)
     assert _flags(watch) == (False, True)
-    watch.feed(_HELLO)
+    watch.feed(HELLO)
     assert _flags(watch) == (True, True)
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        _WORD,
-        _chunk(reasoning="hm"),
-        _chunk(reasoning_content="hm"),
-        _chunk(tool_calls=[{"index": 0}]),
-        _chunk("stop", content="all at once"),
-        _event({"choices": [{"text": "Hello", "index": 0}]}),
-        _event({"choices": [{"delta": {}, "logprobs": {"content": []}}]}),
-        _event({"choices": [{"delta": {}}, {"delta": {"content": "second"}}]}),
+        WORD,
+        chat_event(reasoning="hm"),
+        chat_event(reasoning_content="hm"),
+        chat_event(tool_calls=[{"index": 0}]),
+        chat_event("stop", content="all at once"),
+        event_of({"choices": [{"text": "Hello", "index": 0}]}),
+        event_of({"choices": [{"delta": {}, "logprobs": {"content": []}}]}),
+        event_of({"choices": [{"delta": {}}, {"delta": {"content": "second"}}]}),
     ],
 )
 def test_content_commits_an_event_stream(event: bytes) -> None:
-    watch = _sse(_ROLE, b": ping\n\n", event[:-2])
+    watch = _sse(ROLE, b": ping\n\n", event[:-2])
     assert _flags(watch) == (False, False)
     watch.feed(b"\n")
     assert _flags(watch) == (True, True)
@@ -172,16 +128,16 @@ def test_content_commits_an_event_stream(event: bytes) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        _ROLE,
+        ROLE,
         b": ping\n\n",
         b":\r\n\r\n",
         b"event: message\nid: 1\nretry: 5\n\n",
-        _chunk(),
-        _chunk(content=""),
-        _chunk(content=None),
-        _USAGE,
-        _event({"choices": [{"text": "", "index": 0, "finish_reason": None}]}),
-        _event({"choices": []}),
+        chat_event(),
+        chat_event(content=""),
+        chat_event(content=None),
+        USAGE,
+        event_of({"choices": [{"text": "", "index": 0, "finish_reason": None}]}),
+        event_of({"choices": []}),
     ],
 )
 def test_empty_events_are_held_back(event: bytes) -> None:
@@ -191,13 +147,13 @@ def test_empty_events_are_held_back(event: bytes) -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        _FINISH,
-        _DONE,
+        FINISH,
+        DONE,
         b"data:[DONE]\n\n",
-        _event({"error": {"message": "broke"}}),
-        _event({"error": "broke", "choices": []}),
-        _event({"other": 1}),
-        _event({"choices": [5]}),
+        event_of({"error": {"message": "broke"}}),
+        event_of({"error": "broke", "choices": []}),
+        event_of({"other": 1}),
+        event_of({"choices": [5]}),
         b"data: not json\n\n",
         b'{"error":"no event at all"}\n',
     ],
@@ -221,18 +177,18 @@ def test_a_line_that_never_ends_commits_before_it_fills_the_memory() -> None:
 
 
 def test_a_native_stream_that_ended_well() -> None:
-    ending = _ndjson(_EMPTY, _HELLO, _HELLO, _FINAL).finish()
-    assert ending == Ending(is_terminated=True, counters=_COUNTED, frames=2, has_content=True)
+    ending = _ndjson(EMPTY, HELLO, HELLO, FINAL).finish()
+    assert ending == Ending(is_terminated=True, counters=COUNTED, frames=2, has_content=True)
 
 
 def test_a_load_answer_on_a_stream() -> None:
-    body = _line({"message": {"content": ""}, "done": True, "done_reason": "load"})
+    body = line_of({"message": {"content": ""}, "done": True, "done_reason": "load"})
     for sent in (body, body.rstrip()):
         assert _ndjson(sent).finish() == Ending(is_terminated=True, done_reason="load")
 
 
 def test_an_answer_in_one_line_without_its_newline() -> None:
-    body = _line({"response": "all", "done": True, "done_reason": "stop"}).rstrip()
+    body = line_of({"response": "all", "done": True, "done_reason": "stop"}).rstrip()
     watch = _ndjson(body)
     assert not watch.has_content
     assert watch.finish() == Ending(
@@ -241,51 +197,51 @@ def test_an_answer_in_one_line_without_its_newline() -> None:
 
 
 def test_a_native_stream_that_told_an_error() -> None:
-    ending = _ndjson(_HELLO, _ERROR).finish()
+    ending = _ndjson(HELLO, ERROR).finish()
     assert ending == Ending(
         is_terminated=False, error="an error was encountered", frames=1, has_content=True
     )
 
 
-@pytest.mark.parametrize("rest", [b"", b"\n", _HELLO[:-1], _HELLO[:-2], b'{"message":{"con'])
+@pytest.mark.parametrize("rest", [b"", b"\n", HELLO[:-1], HELLO[:-2], b'{"message":{"con'])
 def test_a_native_stream_that_was_cut(rest: bytes) -> None:
-    ending = _ndjson(_HELLO, _HELLO, rest).finish()
+    ending = _ndjson(HELLO, HELLO, rest).finish()
     assert not ending.is_terminated
     assert ending.error is None
     assert ending.counters == Counters()
-    assert ending.frames == (3 if rest in (b"\n", _HELLO[:-1]) else 2)
+    assert ending.frames == (3 if rest in (b"\n", HELLO[:-1]) else 2)
 
 
 def test_junk_after_the_final_line_does_not_undo_it() -> None:
-    assert _ndjson(_HELLO, _FINAL, b"\r\n", b"jun").finish().is_terminated
+    assert _ndjson(HELLO, FINAL, b"\r\n", b"jun").finish().is_terminated
 
 
 def test_tool_arguments_cannot_end_a_stream() -> None:
     call = {"function": {"name": "f", "arguments": {"done": True, "error": "x"}}}
-    assert not _ndjson(_chat(tool_calls=[call])).finish().is_terminated
+    assert not _ndjson(chat_line(tool_calls=[call])).finish().is_terminated
     long_call = {"function": {"name": "f", "arguments": {"x": "y" * 20_000, "done": True}}}
-    ending = _ndjson(_chat(tool_calls=[long_call])).finish()
+    ending = _ndjson(chat_line(tool_calls=[long_call])).finish()
     assert not ending.is_terminated
     assert ending.error is None
 
 
 def test_a_huge_final_line() -> None:
-    final = _line(
+    final = line_of(
         {"response": "", "done": True, "done_reason": "stop", "context": list(range(60_000))}
-        | _METRICS
+        | METRICS
     )
     assert len(final) > 300_000
-    said = _line({"response": "a", "done": False})
-    ending = _fed(NdjsonWatch(_GENERATE), said, final).finish()
+    said = line_of({"response": "a", "done": False})
+    ending = fed(NdjsonWatch(_GENERATE), said, final).finish()
     assert ending.is_terminated
     assert ending.done_reason == "stop"
-    assert ending.counters == _COUNTED
-    cut = _fed(NdjsonWatch(_GENERATE), said, final[:-1]).finish()
+    assert ending.counters == COUNTED
+    cut = fed(NdjsonWatch(_GENERATE), said, final[:-1]).finish()
     assert not cut.is_terminated
 
 
 def test_an_event_stream_that_ended_well() -> None:
-    ending = _sse(_ROLE, _WORD, _WORD, _FINISH, _USAGE, _DONE).finish()
+    ending = _sse(ROLE, WORD, WORD, FINISH, USAGE, DONE).finish()
     assert ending == Ending(
         is_terminated=True,
         done_reason="stop",
@@ -297,87 +253,87 @@ def test_an_event_stream_that_ended_well() -> None:
 
 def test_usage_on_every_chunk_counts_at_the_end() -> None:
     zero = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    word = _event({"choices": [{"text": "a", "finish_reason": None}], "usage": zero})
-    last = _event({"choices": [{"text": "b", "finish_reason": "stop"}], "usage": zero})
-    ending = _fed(SseWatch(_V1_COMPLETIONS), word, word, last, _USAGE, _DONE).finish()
+    word = event_of({"choices": [{"text": "a", "finish_reason": None}], "usage": zero})
+    last = event_of({"choices": [{"text": "b", "finish_reason": "stop"}], "usage": zero})
+    ending = fed(SseWatch(_V1_COMPLETIONS), word, word, last, USAGE, DONE).finish()
     assert ending.counters == Counters(prompt_tokens=5, output_tokens=7)
     assert (ending.done_reason, ending.frames) == ("stop", 3)
 
 
 def test_an_end_without_its_newlines_is_an_end() -> None:
-    assert _sse(_WORD, b"data: [DONE]").finish().is_terminated
-    assert not _sse(_WORD, b"data: [DON").finish().is_terminated
-    assert not _sse(_WORD, b"datum[DONE]").finish().is_terminated
-    assert not _sse(_WORD, b": [DONE]\n\n").finish().is_terminated
+    assert _sse(WORD, b"data: [DONE]").finish().is_terminated
+    assert not _sse(WORD, b"data: [DON").finish().is_terminated
+    assert not _sse(WORD, b"datum[DONE]").finish().is_terminated
+    assert not _sse(WORD, b": [DONE]\n\n").finish().is_terminated
 
 
 def test_an_event_stream_that_was_cut() -> None:
-    ollama_lost_its_engine = _event(
+    ollama_lost_its_engine = event_of(
         {"model": "", "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": None}]}
     )
-    ending = _sse(_ROLE, _WORD, ollama_lost_its_engine).finish()
+    ending = _sse(ROLE, WORD, ollama_lost_its_engine).finish()
     assert ending == Ending(is_terminated=False, frames=1, has_content=True)
-    finished = _sse(_ROLE, _WORD, _FINISH).finish()
+    finished = _sse(ROLE, WORD, FINISH).finish()
     assert not finished.is_terminated
     assert finished.done_reason == "stop"
 
 
 def test_an_error_event() -> None:
-    told = _sse(_WORD, _event({"error": {"message": "broke", "code": 500}})).finish()
+    told = _sse(WORD, event_of({"error": {"message": "broke", "code": 500}})).finish()
     assert told == Ending(is_terminated=False, error="broke", frames=1, has_content=True)
-    first = _sse(_event({"error": "broke"}), _FINISH, _DONE).finish()
+    first = _sse(event_of({"error": "broke"}), FINISH, DONE).finish()
     assert first == Ending(is_terminated=True, error="broke", done_reason="stop")
 
 
 def test_an_event_without_its_newline_counts_when_it_is_whole() -> None:
-    ending = _sse(_ROLE, _WORD.rstrip()).finish()
+    ending = _sse(ROLE, WORD.rstrip()).finish()
     assert (ending.frames, ending.has_content) == (1, True)
 
 
 def test_a_huge_event_is_content() -> None:
-    ending = _sse(_ROLE, _chunk(content="x" * 30_000), _FINISH, _DONE).finish()
+    ending = _sse(ROLE, chat_event(content="x" * 30_000), FINISH, DONE).finish()
     assert ending == Ending(is_terminated=True, done_reason="stop", frames=1, has_content=True)
 
 
 def test_finishing_twice_or_in_between_changes_nothing() -> None:
     for make in (_ndjson, _sse):
-        watch = make(_EMPTY[:20])
+        watch = make(EMPTY[:20])
         assert watch.finish() == watch.finish() == Ending(is_terminated=False)
-    watch = _ndjson(_HELLO, _FINAL[:10])
+    watch = _ndjson(HELLO, FINAL[:10])
     assert not watch.finish().is_terminated
-    watch.feed(_FINAL[10:])
-    assert watch.finish() == watch.finish() == _ndjson(_HELLO, _FINAL).finish()
+    watch.feed(FINAL[10:])
+    assert watch.finish() == watch.finish() == _ndjson(HELLO, FINAL).finish()
 
 
 # Single objects -----------------------------------------------------------------------------------
 
 
 def _json_ending(route: InferenceRoute, *parts: bytes) -> Ending:
-    return _fed(JsonWatch(route), *parts).finish()
+    return fed(JsonWatch(route), *parts).finish()
 
 
 def test_a_single_answer() -> None:
-    body = _line({"message": {"content": "Hi"}, "done": True, "done_reason": "stop"} | _METRICS)
-    watch = _fed(JsonWatch(_CHAT), b" ")
+    body = line_of({"message": {"content": "Hi"}, "done": True, "done_reason": "stop"} | METRICS)
+    watch = fed(JsonWatch(_CHAT), b" ")
     assert _flags(watch) == (False, False)
     assert watch.finish() == Ending(is_terminated=False)
-    _fed(watch, body[:30])
+    fed(watch, body[:30])
     assert _flags(watch) == (True, True)
     assert watch.finish() == Ending(is_terminated=False, frames=1, has_content=True)
-    _fed(watch, body[30:], b"")
+    fed(watch, body[30:], b"")
     assert watch.finish() == Ending(
-        is_terminated=True, done_reason="stop", counters=_COUNTED, frames=1, has_content=True
+        is_terminated=True, done_reason="stop", counters=COUNTED, frames=1, has_content=True
     )
 
 
 def test_a_single_answer_that_is_not_done_passes() -> None:
-    assert _json_ending(_GENERATE, _line({"response": "aaaa", "done": False})).is_terminated
+    assert _json_ending(_GENERATE, line_of({"response": "aaaa", "done": False})).is_terminated
 
 
 def test_single_openai_answers() -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
     body = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": usage}
-    ending = _json_ending(_V1_CHAT, _json(body))
+    ending = _json_ending(_V1_CHAT, as_json(body))
     assert ending.is_terminated
     assert ending.done_reason == "stop"
     assert ending.counters == Counters(prompt_tokens=5, output_tokens=7)
@@ -391,7 +347,7 @@ def test_huge_single_answers(route: InferenceRoute) -> None:
     body: dict[str, object] = {"model": "m", "embeddings": [vector], "prompt_eval_count": 8}
     if route is InferenceRoute.V1_EMBEDDINGS:
         body = {"data": [{"embedding": vector}], "usage": {"prompt_tokens": 8, "total_tokens": 8}}
-    text = _json(body)
+    text = as_json(body)
     assert len(text) > 300_000
     ending = _json_ending(route, text[:100_000], text[100_000:], b"\n")
     assert ending.is_terminated
@@ -399,147 +355,6 @@ def test_huge_single_answers(route: InferenceRoute) -> None:
     assert _json_ending(route, text[:200_000]) == Ending(
         is_terminated=False, frames=1, has_content=True
     )
-
-
-# Splits, bounds, boundaries -----------------------------------------------------------------------
-
-
-def test_a_single_answer_ends_at_a_line_boundary_only_with_its_newline() -> None:
-    ends = [_fed(JsonWatch(_CHAT), sent).ends_at_line_boundary for sent in (b"", b"{}", b"{}\n")]
-    assert ends == [True, False, True]
-
-
-_NATIVE_PARTS = st.lists(
-    st.sampled_from(
-        [
-            _EMPTY,
-            _HELLO,
-            _FINAL,
-            _ERROR,
-            b"\n",
-            b"\r\n",
-            b"junk\n",
-            _chat(content="\u00e9\n" * 3000),
-            _chat(content="long " * 5000),
-            _line({"response": "", "done": True, "context": list(range(9000))} | _METRICS),
-            _chat(tool_calls=[{"function": {"arguments": {"done": True, "x": "y" * 9000}}}]),
-        ]
-    ),
-    max_size=6,
-).map(b"".join)
-_EVENT_PARTS = st.lists(
-    st.sampled_from(
-        [
-            _ROLE,
-            _WORD,
-            _FINISH,
-            _USAGE,
-            _DONE,
-            b": ping\n\n",
-            b"event: x\r\n",
-            b"\r\n",
-            b"data: junk\n\n",
-            _event({"error": "broke"}),
-            _chunk(content="long " * 5000),
-            _WORD.replace(b"\n", b"\r\n"),
-        ]
-    ),
-    max_size=8,
-).map(b"".join)
-_MAKERS: list[tuple[Callable[[], Watch], st.SearchStrategy[bytes]]] = [
-    (lambda: NdjsonWatch(_CHAT), _NATIVE_PARTS),
-    (lambda: SseWatch(_V1_CHAT), _EVENT_PARTS),
-    (lambda: JsonWatch(_CHAT), _NATIVE_PARTS),
-]
-
-
-def _split(stream: bytes, cuts: list[int]) -> list[bytes]:
-    places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
-    return [stream[start:end] for start, end in pairwise(places)]
-
-
-def _state(watch: Watch) -> tuple[object, ...]:
-    return (
-        watch.has_content,
-        watch.is_decided,
-        watch.frames,
-        watch.ends_at_line_boundary,
-        watch.finish(),
-    )
-
-
-@settings(max_examples=200)
-@given(st.sampled_from(range(3)), st.data())
-def test_any_split_gives_the_same_answer(which: int, data: st.DataObject) -> None:
-    make, streams = _MAKERS[which]
-    stream = data.draw(streams)
-    if data.draw(st.booleans()):
-        stream = stream[: data.draw(st.integers(0, len(stream)))]
-    cuts = data.draw(st.lists(st.integers(0, 10**6), max_size=20))
-    assert _state(_fed(make(), *_split(stream, cuts))) == _state(_fed(make(), stream))
-
-
-@pytest.mark.parametrize("which", range(3))
-def test_byte_by_byte_is_the_same_too(which: int) -> None:
-    make, _ = _MAKERS[which]
-    stream = (
-        (_ROLE + _WORD * 200 + _FINISH + _USAGE + _DONE)
-        if which == 1
-        else (_EMPTY + _HELLO * 200 + _FINAL)
-    )
-    watch = make()
-    for index in range(len(stream)):
-        watch.feed(stream[index : index + 1])
-    assert _state(watch) == _state(_fed(make(), stream))
-    assert watch.has_content
-
-
-@pytest.mark.parametrize("which", range(3))
-@pytest.mark.parametrize("size", [1, 50_000])
-def test_memory_is_bounded(which: int, size: int) -> None:
-    make, _ = _MAKERS[which]
-    watch = _fed(make(), _WORD if which == 1 else _HELLO)
-    part = b"x" * size
-    tracemalloc.start()
-    for _ in range(8_000_000 // 50_000 if size > 1 else 100_000):
-        watch.feed(part)
-    watch.finish()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 500_000
-
-
-@pytest.mark.parametrize(
-    ("sent", "is_boundary"),
-    [
-        (b"", True),
-        (_EMPTY, True),
-        (_HELLO, True),
-        (_EMPTY[:-1], False),
-        (_HELLO[:-1], False),
-        (_HELLO + b"{", False),
-        (_HELLO + _EMPTY[:-1], False),
-    ],
-)
-def test_line_boundaries(sent: bytes, is_boundary: bool) -> None:
-    assert _ndjson(sent).ends_at_line_boundary is is_boundary
-
-
-@pytest.mark.parametrize(
-    ("sent", "is_boundary"),
-    [
-        (b"", True),
-        (_ROLE, True),
-        (_WORD, True),
-        (_ROLE[:-1], False),
-        (_WORD[:-1], False),
-        (_WORD + b"data", False),
-        (_WORD.replace(b"\n", b"\r\n"), True),
-        (_WORD + b": ping\r\n", False),
-    ],
-)
-def test_event_boundaries(sent: bytes, is_boundary: bool) -> None:
-    assert _sse(sent).ends_at_line_boundary is is_boundary
 
 
 # Interruptions ------------------------------------------------------------------------------------
@@ -550,16 +365,16 @@ def test_an_interrupted_native_stream_is_told_so() -> None:
     assert frame == b'{"error":"cut \\u003cx\\u003e"}\n'
     closed = interrupt(_CHAT, is_stream=True, at_line_boundary=False, text="cut")
     assert closed == b'\n{"error":"cut"}\n'
-    assert _ndjson(_HELLO, _HELLO[:9], closed).finish().error == "cut"
+    assert _ndjson(HELLO, HELLO[:9], closed).finish().error == "cut"
 
 
 def test_an_interrupted_event_stream_is_told_so() -> None:
     frame = interrupt(_V1_CHAT, is_stream=True, at_line_boundary=True, text="cut")
     error = {"message": "cut", "type": "api_error", "param": None, "code": None}
-    assert frame == _event({"error": error})
+    assert frame == event_of({"error": error})
     closed = interrupt(_V1_CHAT, is_stream=True, at_line_boundary=False, text="cut")
     assert closed == b"\n\n" + frame
-    assert _sse(_WORD, _WORD[:9], closed).finish().error == "cut"
+    assert _sse(WORD, WORD[:9], closed).finish().error == "cut"
 
 
 @pytest.mark.parametrize("route", [_CHAT, _V1_CHAT])
