@@ -300,7 +300,7 @@ async def _drain(built: Built, notifier: Notifier, stopper: Stopper, limit_s: fl
     if drain.done() and not drain.cancelled() and drain.result():
         _log.info("drained in %.1f s", passed_s)
         return
-    _log.warning("after %.1f s %d requests still run and are cut", passed_s, _running(built))
+    _log.warning("stopping: cut after %.1f s, requests=%d", passed_s, _running(built))
     built.edge.cut()
 
 

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,3 +36,12 @@ def no_thread_left() -> Iterator[None]:
         if thread.name.startswith("sollold")
     ]
     assert not left, f"threads left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_in_the_loop() -> Iterator[None]:
+    """Fail when code of ours blocks the event loop."""
+    with blockbuster_ctx("sollold") as detector:
+        # Reading a certificate store or an unlinked file of ours is as quick as memory.
+        detector.functions["io.BufferedReader.read"].deactivate()
+        yield

@@ -219,7 +219,6 @@ class _Pass:
         for _, place in free:
             due_s = self._due_s(table, place, request)
             if due_s <= now_s:
-                table.crowd(place)
                 return place
             self.wakeup_s = min(self.wakeup_s, due_s)
         weight = self._policy.weights.wait
@@ -231,8 +230,7 @@ class _Pass:
 
     def _due_s(self, table: Comparison, place: int, request: WaitingRequest) -> float:
         """Return until when the request may wait beside a free row: as long as that would take."""
-        crowd = table.crowds.get(place)
-        offer = table.offer(place) if crowd is None else crowd[0]
+        offer = table.offer(place)
         since_s = request.arrival_s
         if offer.occupancy == 1:
             since_s = max(since_s, self._load.idle_since(table.field.rows[place].node))

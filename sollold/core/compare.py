@@ -18,7 +18,6 @@ from sollold.core.estimate import (
     price,
 )
 from sollold.core.model import Candidate
-from sollold.core.pair import bucket
 from sollold.core.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Scene:
 class Comparison:
     """Costs and offers of the field's rows for one request."""
 
-    __slots__ = ("_request", "_scene", "costs", "crowds", "field", "offers", "waits")
+    __slots__ = ("_request", "_scene", "costs", "field", "offers", "waits")
 
     def __init__(self, field: Field, request: WaitingRequest, scene: Scene) -> None:
         prompt, output = request.prompt_tokens, request.output_tokens
@@ -73,7 +72,6 @@ class Comparison:
         """Of rows that are busy with one request and otherwise as good as idle."""
         self.offers: dict[int, Offer] = {}
         """Of all other rows that are not idle."""
-        self.crowds: dict[int, tuple[Offer, float]] = {}
         self._request = request
         self._scene = scene
         if request.warm:
@@ -108,7 +106,6 @@ class Comparison:
             for place, cost in enumerate(self.costs)
             if cost < INFINITE and self.starts_now(place)
         ]
-        open_now += [(cost, place) for place, (_, cost) in self.crowds.items()]
         return nsmallest(FREE_LOOKED_AT, open_now)
 
     def has_waits(self) -> bool:
@@ -208,33 +205,6 @@ class Comparison:
                 offer = offer._replace(starts_now=True)
             self.offers[place] = offer
             self.costs[place] = cost.total_s
-            if offer.starts_now and offer.occupancy > 1 and not offer.load_s:
-                self._consider_crowd(place, offer, timeline.neighbours(row))
-
-    def _consider_crowd(self, place: int, offer: Offer, ends: list[float]) -> None:
-        """Price the slowing of a node's other models, and waiting for them instead."""
-        if not ends or not self._request.output_tokens:
-            return
-        row, weights = self.field.rows[place], self._scene.weights
-        own = offer.occupancy - len(ends)
-        share = row.output_token_s[bucket(own)] / row.output_token_s[bucket(offer.occupancy)]
-        foreign_s = self._scene.foreign.get(row.node, 0.0)
-        crowded = price(row, offer, self._request, foreign_s, weights)
-        delay = sum(min(crowded.service_s, end / share) * (1 - share) for end in ends)
-        crowded_s = crowded.total_s + weights.swap * delay
-        alone = Offer(max(offer.wait_s, *ends), 0.0, 0.0, own, False)
-        alone_s = price(row, alone, self._request, foreign_s, weights).total_s
-        crowd = offer._replace(swap_s=delay)
-        if crowded_s <= alone_s:
-            self.offers[place], self.costs[place] = crowd, crowded_s
-        else:
-            self.offers[place], self.costs[place] = alone, alone_s
-            self.crowds[place] = crowd, crowded_s
-
-    def crowd(self, place: int) -> None:
-        """Start beside the node's other models after all."""
-        if place in self.crowds:
-            self.offers[place], self.costs[place] = self.crowds.pop(place)
 
     def _bar(self) -> None:
         request, index = self._request, self.field.index
@@ -246,6 +216,3 @@ class Comparison:
         for node in request.excluded:
             if node in index:
                 self.costs[index[node]] = INFINITE
-        self.crowds = {
-            place: crowd for place, crowd in self.crowds.items() if self.costs[place] < INFINITE
-        }

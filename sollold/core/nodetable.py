@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from sollold.core.estimate import Row, Tuning, Weights, facts, linear, make_row, runner_of
-from sollold.core.model import Candidate, Fleet, NodeId, NodeState, NodeView, Reason, TaskKind
+from sollold.core.model import Candidate, Fleet, NodeId, NodeKind, NodeState, NodeView, Reason, TaskKind
 from sollold.core.series import trim
 
 if TYPE_CHECKING:
@@ -248,13 +248,14 @@ class _Sheet:
     def _row(self, view: NodeView, model: ModelView, now_s: float) -> Row:
         table, sort = self._table, self._sort
         runner = runner_of(view, model, sort.options)
+        kind, told = (NodeKind.OPENAI, None) if model.is_remote else (view.kind, view.slots)
         return make_row(
             view,
             model,
             table.rates.lookup(view.id, model.digest, now_s),
             options=sort.options,
             is_embed=sort.is_embed,
-            slots=table.slots.slots(view.id, runner, view.kind, view.slots),
+            slots=table.slots.slots(view.id, runner, kind, told),
             failure_share=table.rates.failure_share(view.id, now_s),
             tuning=self._tuning,
         )

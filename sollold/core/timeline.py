@@ -80,15 +80,6 @@ class Timeline:
             return Offer(0.0, 0.0, 0.0, self.active + 1, True)
         return self._load_offer(row)
 
-    def neighbours(self, row: Row) -> list[float]:
-        """Return when the work of the node's other models ends."""
-        return [
-            end
-            for digest, lane in self._lanes.items()
-            if digest != row.runner.digest and lane.active
-            for end in lane.ends
-        ]
-
     def may_overlap(self, row: Row, service_s: float) -> bool:
         """Tell whether a request beyond the slots of a full runner keeps it from idling."""
         lane = self._lanes[row.runner.digest]
@@ -96,7 +87,7 @@ class Timeline:
 
     def take(self, row: Row, offer: Offer, service_s: float) -> None:
         """Promise the offer to a request."""
-        if offer.load_s > 0 and offer.swap_s > 0:
+        if offer.swap_s > 0:
             self._evict(row.runner.digest)
         lane = self._lane_for(row)
         end = offer.wait_s + service_s

@@ -273,7 +273,7 @@ def _explain(exc: Exception, target: Target, path: str, limit_s: float) -> Failu
             return Misconfigured(f"its TLS certificate or handshake fails on {port}: {_why(exc)}")
         case aiohttp.ClientConnectorError():
             return _explain_connect(exc.os_error, port)
-        case aiohttp.ServerDisconnectedError():
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientConnectionResetError():
             return ProbeFailed("disconnected", f"closes connections on {port} without an answer")
         case aiohttp.ClientPayloadError():
             return ProbeFailed("disconnected", f"breaks off its answer to {path}")

@@ -11,13 +11,14 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sollold.errors import SollolError
 from sollold.system.holder import Holder, find_holder, free_port, moving_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 BACKLOG = 1024
@@ -27,6 +28,10 @@ _OLLAMA_PORT = 11434
 _UNIX_PATH_BYTES = 107
 _CONNECT_S = 1.0
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+Resolver = Callable[[str, int, str], list[tuple[int, tuple[object, ...]]]]
+"""Host, port and the key to name in an error; returns families and socket addresses."""
 
 
 class ListenError(SollolError):
@@ -51,6 +56,7 @@ def bind_tcp(
     *,
     setting: str = "listen.api",
     who: Callable[[str, int], Holder | None] = find_holder,
+    resolve: Resolver | None = None,
 ) -> list[socket.socket]:
     """Listen on every address, or on none and say why; `setting` names the key to change.
 
@@ -62,7 +68,8 @@ def bind_tcp(
         sockets: list[socket.socket] = []
         for host, port in addresses:
             is_dual = host == "::" and port not in v4_ports
-            bound = _bind_host(host, port, is_dual=is_dual, setting=setting, who=who)
+            found = (resolve or _resolve)(host, port, setting)
+            bound = _bind_host(host, port, found, is_dual=is_dual, setting=setting, who=who)
             sockets += [opened.enter_context(sock) for sock in bound]
         opened.pop_all()
     return sockets
@@ -100,6 +107,7 @@ def remove_unix(path: Path) -> None:
 def _bind_host(
     host: str,
     port: int,
+    found: list[tuple[int, tuple[object, ...]]],
     *,
     is_dual: bool,
     setting: str,
@@ -108,7 +116,7 @@ def _bind_host(
     """Listen on all addresses a host has; one of several may be missing on this machine."""
     sockets: list[socket.socket] = []
     refusals: list[OSError] = []
-    for family, address in _resolve(host, port, setting):
+    for family, address in found:
         try:
             sockets.append(_bind(family, address, is_dual=is_dual))
         except OSError as exc:

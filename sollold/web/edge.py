@@ -98,6 +98,7 @@ class Edge:
         headers: list[tuple[str, str]] = [("Via", self._via), ("Server", "sollold")]
         refusal = self._admit(request, headers)
         if refusal is not None:
+            self._name_methods(request, refusal)
             return _with_headers(refusal, headers)
         request_id = self._identify(request.headers.get("X-Request-Id"))
         headers.append(("X-Request-Id", request_id))
@@ -147,6 +148,12 @@ class Edge:
                     headers.extend(self._origins.preflight_headers())
                     return web.Response(status=204)
         return self._check_host(request, host)
+
+    def _name_methods(self, request: web.Request, refusal: web.Response) -> None:
+        """Add `Allow` where the path does not take this method; Ollama looks that up first."""
+        methods = self._methods.get(request.path)
+        if methods is not None and request.method not in methods:
+            refusal.headers["Allow"] = ", ".join(methods)
 
     def _check_host(self, request: web.Request, host: str) -> web.Response | None:
         policy = self._host_policy(request)
@@ -211,11 +218,13 @@ class Edge:
         if request[CONTEXT].is_control:
             return error_response(request[CONTEXT], 404, f"there is no {request.path[:200]}")
         raw = request.rel_url.raw_path
-        clean = "/" + "/".join(part for part in raw.split("/") if part)
-        if raw.startswith("/") and clean != raw and clean in self._methods:
-            is_doubled = "//" in raw
-            status = 301 if request.method == "GET" and not is_doubled else 307
-            return _redirect(request, clean, status)
+        clean = _clean(raw)
+        bare = clean.rstrip("/") or "/"
+        if raw.startswith("/") and bare in self._methods:
+            if clean != raw:
+                return _redirect(request, clean, 307)
+            if bare != raw:
+                return _redirect(request, bare, 301 if request.method == "GET" else 307)
         return web.Response(status=404, body=b"404 page not found", content_type="text/plain")
 
     def _wrong_method(self, request: web.Request, allowed: Iterable[str]) -> web.Response:
@@ -229,6 +238,18 @@ class Edge:
             )
         response.headers["Allow"] = ", ".join(methods)
         return response
+
+
+def _clean(path: str) -> str:
+    """Resolve empty parts and dots as Go's server does; a slash at the end stays."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts[-1:] = []
+        elif part not in ("", "."):
+            parts.append(part)
+    clean = "/" + "/".join(parts)
+    return f"{clean}/" if parts and path.endswith("/") else clean
 
 
 def _base(request_id: str) -> str:
@@ -269,7 +290,7 @@ def _redirect(request: web.Request, path: str, status: int) -> web.Response:
     query = request.rel_url.raw_query_string
     location = f"{path}?{query}" if query else path
     response = web.Response(status=status, headers={"Location": location})
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         text = "Moved Permanently" if status == 301 else "Temporary Redirect"
         response.body = _REDIRECT_BODY.format(path=location, text=text).encode()
         response.headers["Content-Type"] = "text/html; charset=utf-8"

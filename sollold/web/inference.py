@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from sollold.core.model import Dialect, TaskKind, WaitingRequest
-from sollold.core.names import key_of
+from sollold.core.names import Source, key_of, split_source
 from sollold.errors import ModelNotFound, NoEligibleNode, UnsupportedEncoding, UpstreamError
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
@@ -24,7 +24,12 @@ from sollold.web.reply import (
     wants_note,
     whole_response,
 )
-from sollold.wire.errors import missing_or_invalid_name, model_not_found
+from sollold.wire.errors import (
+    cloud_disabled,
+    error_body,
+    missing_or_invalid_name,
+    model_not_found,
+)
 from sollold.wire.peek import BodyProblem, peek
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.routing_note import RoutingNote
@@ -128,17 +133,15 @@ class InferenceApi:
         except BodyProblem as problem:
             if problem.kind == "empty":
                 return error_response(request[CONTEXT], 400, problem.text, is_early=True)
-            return await self._let_a_node_judge(request, route, body, problem.text)
+            return await self._let_a_node_judge(request, body, 400, problem.text)
         fault = missing_or_invalid_name(route, seen.model)
         if fault is not None:
-            return error_response(request[CONTEXT], *fault)
-        key = key_of(seen.model)
-        if key is None:
-            return error_response(request[CONTEXT], 400, "invalid model name")
-        digest = await self._find(key)
-        if digest is None:
-            text = model_not_found(route, seen.model)
-            return error_response(request[CONTEXT], 404, text)
+            return await self._let_a_node_judge(request, body, *fault)
+        base, source = split_source(seen.model)
+        key = key_of(base if source is Source.LOCAL else seen.model)
+        digest = None if key is None else await self._find(key)
+        if key is None or digest is None:
+            return _unknown(request, route, seen.model, source)
         if route is InferenceRoute.API_SHOW:
             return await self._show(request, body, key, digest)
         if seen.is_unload:
@@ -273,7 +276,7 @@ class InferenceApi:
     # Questions to nodes -----------------------------------------------------------------------
 
     async def _let_a_node_judge(
-        self, request: web.Request, route: InferenceRoute, body: StoredBody, text: str
+        self, request: web.Request, body: StoredBody, status: int, text: str
     ) -> web.StreamResponse:
         """Have a live node word its own refusal; ours when there is none."""
         nodes = [node.id for node in self._fleet().nodes if node.is_routable][:2]
@@ -282,9 +285,9 @@ class InferenceApi:
                 nodes, self._head_maker(request, body), _upstream_body(body), _is_judgement
             )
         except UpstreamError:
-            return error_response(request[CONTEXT], 400, text)
+            return error_response(request[CONTEXT], status, text)
         if not _is_judgement(reply):
-            return error_response(request[CONTEXT], 400, text)
+            return error_response(request[CONTEXT], status, text)
         return _plain_response(request, reply)
 
     async def _show(
@@ -342,6 +345,19 @@ class InferenceApi:
 
 def _why(node: NodeView) -> str:
     return node.reason.text if node.reason is not None else str(node.state)
+
+
+def _unknown(
+    request: web.Request, route: InferenceRoute, name: str, source: Source
+) -> web.StreamResponse:
+    """Say that nobody has a model, or that what runs elsewhere is not asked for from here."""
+    if source is not Source.CLOUD:
+        return error_response(request[CONTEXT], 404, model_not_found(route, name))
+    # Ollama has one shape for this, on OpenAI's routes too.
+    body, content_type = error_body(Dialect.OLLAMA, 403, cloud_disabled(route))
+    response = web.Response(status=403, body=body)
+    response.headers["Content-Type"] = content_type
+    return response
 
 
 def _is_judgement(reply: PlainReply) -> bool:

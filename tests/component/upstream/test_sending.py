@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,7 +62,8 @@ async def test_a_body_larger_than_the_socket_buffer(wheel: TimerWheel, is_spoole
     spool = Spool(LARGE)
     async with RawServer(script) as server, pool_to(server, wheel) as pool:
         pending, recorder = await begin(pool, post(spool if is_spooled else LARGE))
-        await settle()
+        for _ in range(50):
+            await settle()
         assert state_of(pending) == (False, False)
         assert pending.bytes_seen == 0
         if is_spooled:
@@ -103,6 +105,27 @@ async def test_a_refusal_while_the_body_is_being_written(wheel: TimerWheel) -> N
         assert state_of(pending) == (False, False)
         await eventually(lambda: pool.open == 0)
     assert (recorder.head.status, recorder.body) == (413, b"much")
+
+
+async def test_a_refusal_stops_the_rest_of_the_body(wheel: TimerWheel) -> None:
+    taken: list[int] = []
+
+    async def script(peer: Conversation) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nmu")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                while data := await peer.reader.read(65536):
+                    taken.append(len(data))
+        await peer.send(b"ch")
+        await peer.wait_closed()
+
+    spool = Spool(LARGE)
+    async with RawServer(script) as server, pool_to(server, wheel) as pool:
+        recorder = await exchange(pool, post(spool))
+        assert recorder.body == b"much"
+        assert spool.furthest < len(LARGE) * 0.7
+        assert sum(taken) < len(LARGE) * 0.7
 
 
 async def test_a_refusal_followed_by_a_reset_is_still_heard(wheel: TimerWheel) -> None:

@@ -365,6 +365,8 @@ def test_slow_against_its_own_usual() -> None:
     assert h.state(slow, 23.0) is NodeState.SLOW
     assert text(slow, 23.0) == "slow: answers probes in 820 ms, usually 4 ms"
     assert h.is_routable(slow, 23.0)
+    assert h.is_slow(slow)
+    assert not h.is_slow(quick)
     calm = after(*[(23.0 + n, h.ProbeOk(0.004)) for n in range(3)], start=slow)
     assert h.state(calm, 26.0) is NodeState.UP
 

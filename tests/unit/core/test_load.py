@@ -61,13 +61,11 @@ def test_start_keeps_what_the_grant_promised() -> None:
     started = house.load.start(grant, "me", 7.0)
     assert house.load.get(grant.request) is started
     assert (started.node, started.client, started.started_s) == ("n", "me", 7.0)
-    assert started.is_loading
-    assert not started.has_first_byte
+    assert (started.is_loading, started.has_first_byte) == (True, False)
     assert started.expected_load_s == grant.expected_load_s > 0
     assert started.expected_s > started.expected_first_s > started.expected_load_s
     house.load.note_first(grant.request)
-    assert started.has_first_byte
-    assert not started.is_loading
+    assert (started.is_loading, started.has_first_byte) == (False, True)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("nop"), st.sampled_from("xy"))))

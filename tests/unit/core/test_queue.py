@@ -83,9 +83,7 @@ def test_one_client_cannot_fill_the_queue() -> None:
     assert len(queue) == 2
 
 
-arrivals = st.lists(
-    st.tuples(st.floats(0, 1000), st.integers(1, 10)), min_size=2, max_size=30
-)
+arrivals = st.lists(st.tuples(st.floats(0, 1000), st.integers(1, 10)), min_size=2, max_size=30)
 
 
 @given(arrivals, st.floats(0.1, 100))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,10 @@ def test_link_local_comes_last_and_doubles_go() -> None:
 async def test_a_literal_resolves_to_itself_and_a_zone_is_kept() -> None:
     assert await rs.resolve("127.0.0.1", 80) == ("127.0.0.1",)
     assert "127.0.0.1" in await rs.resolve("localhost", 80)
-    assert await rs.resolve("fe80::1%lo", 80) == ("fe80::1%lo",)
+    lo = socket.if_nametoindex("lo")
+    assert rs._literal(("fe80::1", 80, 0, lo)) == "fe80::1%lo"
+    assert rs._literal(("fe80::1", 80, 0, 0)) == "fe80::1"
+    assert rs._literal(("fe80::1", 80, 0, 2**31 - 1)) == "fe80::1"
 
 
 def test_versions() -> None:

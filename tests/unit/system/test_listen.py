@@ -278,14 +278,15 @@ def test_the_unit_of_an_ollama_service_is_read_from_its_control_group(
     assert ollama_unit(control_group) == (unit, is_user_unit)
 
 
-@pytest.mark.skipif(
-    len({family for family, *_ in socket.getaddrinfo("localhost", 1)}) < 2,
-    reason="localhost has one address on this machine",
-)
+def both_loopbacks(host: str, port: int, setting: str) -> list[tuple[int, tuple[object, ...]]]:
+    """Resolve every name as one with an address of each family."""
+    return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port))]
+
+
 def test_a_name_of_which_one_address_is_taken_is_not_half_listened_on() -> None:
     with taken(host="::1") as port:
         with pytest.raises(AddressTaken):
-            bind_tcp([("localhost", port)])
+            bind_tcp([("localhost", port)], resolve=both_loopbacks)
         with closing(*bind_tcp([("127.0.0.1", port)])):
             pass
 

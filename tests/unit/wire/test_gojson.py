@@ -161,6 +161,13 @@ def test_faults_are_worded_as_go_does(body: bytes, text: str) -> None:
     assert problem.text == text
 
 
+def test_sound_literals_and_numbers_are_passed() -> None:
+    text = '{"a":[true,false,null,-0.5e+1,{}],"b":"\\u00e9"} '
+    fault = find_fault(text)
+    assert fault.at == len(text)
+    assert find_fault(text[:-2] + "x").at == len(text) - 2
+
+
 @given(_VALUES)
 def test_sound_text_has_no_fault_before_its_end(value: Any) -> None:
     text = json.dumps(value)

@@ -240,6 +240,10 @@ def test_what_of_an_answer_passes() -> None:
     assert reply_headers([(b"Connection", b"close"), (b"X-A", b"1")]) == [("X-A", "1")]
 
 
+def test_the_entry_of_an_instance() -> None:
+    assert via_element("a") == "1.1 sollold-a"
+
+
 @pytest.mark.parametrize(
     ("via", "has_passed"),
     [

@@ -259,6 +259,10 @@ def test_load_options(sent: dict[str, object], options: object) -> None:
     assert _peek(_SHOW, {"model": "m", "options": {"num_ctx": 5}}).options == ()
 
 
+def test_refusing_to_shift_is_a_load_option_of_its_own() -> None:
+    assert _peek(_GENERATE, {"model": "m", "shift": False}).options == (("shift", False),)
+
+
 @pytest.mark.parametrize(
     ("route", "body", "wants"),
     [

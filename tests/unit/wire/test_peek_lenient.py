@@ -57,6 +57,16 @@ def test_options_given_twice_are_merged() -> None:
     assert peek(_CHAT, body).options == (("num_ctx", 3), ("num_gpu", 2))
 
 
+def test_media_of_a_misspelled_body_are_counted() -> None:
+    body = b'{"Model":"m","messages":[{"images":["QQ==",null]}]}'
+    assert peek(_CHAT, body).media_count == 2
+
+
+def test_options_of_a_misspelled_body_are_read() -> None:
+    body = b'{"Model":"m","options":{"use_mmap":false,"num_ctx":true,"num_gpu":1e30,"num_batch":5}}'
+    assert peek(_CHAT, body).options == (("num_batch", 5), ("use_mmap", False))
+
+
 def test_a_limit_of_a_misspelled_body_is_read() -> None:
     assert peek(_V1_CHAT, b'{"Model":"m","MAX_TOKENS":7}').num_predict == 7
     assert _problem(_V1_CHAT, b'{"Model":"m","MAX_TOKENS":%d}' % 2**63).kind == "type"

@@ -35,6 +35,12 @@ def test_moments(text: str, nanos: int) -> None:
     assert moment_ns(text) == nanos
 
 
+def test_equal_timestamps_are_not_later() -> None:
+    assert not is_later("2025-01-01T00:00:00Z", "2025-01-01T00:00:00Z")
+    assert not is_later("2025-01-01T00:00:00Z", "2025-01-01T02:00:00+02:00")
+    assert is_later("2025-01-01T00:00:01Z", "2025-01-01T00:00:00.9Z")
+
+
 _OFFSETS = st.sampled_from(["Z", "+00:00", "+02:00", "-03:30", "+14:00"])
 _TIMES = st.datetimes(datetime(2024, 12, 30), datetime(2025, 1, 2)) | st.datetimes(
     datetime(2, 1, 1), datetime(9998, 1, 1)
