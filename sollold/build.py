@@ -202,7 +202,7 @@ class _Flow:
                 know.registry, know.rates, refresh_soon=know.prober.kick, clock=time.monotonic
             ),
             reporter=EventReporter(
-                bus, node=know.table.view, on_done=on_done, is_logging=config.log.requests
+                bus, node=self.admission.view, on_done=on_done, is_logging=config.log.requests
             ),
             is_frozen=know.prober.is_frozen,
             settings=dispatch_settings(config),

@@ -10,7 +10,16 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from sollold.core.estimate import Row, Tuning, Weights, facts, linear, make_row, runner_of
-from sollold.core.model import Candidate, Fleet, NodeId, NodeKind, NodeState, NodeView, Reason, TaskKind
+from sollold.core.model import (
+    Candidate,
+    Fleet,
+    NodeId,
+    NodeKind,
+    NodeState,
+    NodeView,
+    Reason,
+    TaskKind,
+)
 from sollold.core.series import trim
 
 if TYPE_CHECKING:
@@ -133,10 +142,6 @@ class NodeTable:
             trim(self._sheets, MAX_FIELDS)
         sheet.refresh(now_s, weights, tuning)
         return sheet.field
-
-    def view(self, node: NodeId) -> NodeView | None:
-        """Return the node's view."""
-        return next((view for view in self.fleet.nodes if view.id == node), None)
 
 
 class _Sheet:

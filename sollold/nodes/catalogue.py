@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHOW_TRIES = 3
-_SHOW_BATCH = 25
+_SHOW_BATCH = 10
 
 
 class CatalogueWatch:
@@ -107,11 +107,15 @@ class CatalogueWatch:
             self._showing = self._tools.spawn(work, f"show {self.node}")
 
     async def _show_all(self, models: Sequence[ModelView], version: str) -> None:
-        """Ask for each model's capabilities, one after the other; stop when the node struggles."""
-        capabilities = self._tools.capabilities
+        """Ask for each model's capabilities, one after the other; stop when the node struggles.
+
+        A real node spends most of a second of work on each answer, so it rests as long after it.
+        """
+        capabilities, clock = self._tools.capabilities, self._tools.clock
         for number, model in enumerate(models, start=1):
             if not capabilities.begin(model, version):
                 continue
+            started_s = clock()
             try:
                 is_fine = await self._show(model, version)
             finally:
@@ -119,7 +123,8 @@ class CatalogueWatch:
             if not is_fine:
                 break
             if number % _SHOW_BATCH == 0:
-                self.apply()
+                self._tools.learned()
+            await asyncio.sleep(clock() - started_s)
         self._tools.learned()
 
     async def _show(self, model: ModelView, version: str) -> bool:
@@ -130,6 +135,8 @@ class CatalogueWatch:
         if shown is None or isinstance(shown, Shown):
             found = None if shown is None else shown.capabilities
             tools.capabilities.learn(model, version, found)
+            if found not in (None, model.capabilities):
+                self.apply()
             return True
         self._failures[model.digest] += 1
         if self._failures[model.digest] >= _SHOW_TRIES:

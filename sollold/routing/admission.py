@@ -93,6 +93,7 @@ class Admission:
         self._clock = clock
         self._dice = dice
         self._tickets: dict[RequestId, Ticket] = {}
+        self._views: dict[NodeId, NodeView] = {}
         self._wakeup: Timer | None = None
         self._is_pumping = False
         self._is_draining = False
@@ -112,6 +113,10 @@ class Admission:
     def nodes(self) -> NodeTable:
         """The costs decisions are made from."""
         return self._nodes
+
+    def view(self, node: NodeId) -> NodeView | None:
+        """Return a node as decisions see it; None when it left. No await."""
+        return self._views.get(node)
 
     def submit(
         self,
@@ -192,7 +197,9 @@ class Admission:
 
     def fleet_changed(self) -> None:
         """Look again after a node came, went or changed. No await."""
-        self._nodes.update(self._fleet())
+        fleet = self._fleet()
+        self._nodes.update(fleet)
+        self._views = {view.id: view for view in fleet.nodes}
         self.pump()
         for ticket in list(self._tickets.values()):
             self._check_holders(ticket)
@@ -222,7 +229,7 @@ class Admission:
         """Let runners that requests wait for try one slot more; True when one does. No await."""
         is_new = False
         for reservation in reservations:
-            view = self._nodes.view(reservation.node)
+            view = self._views.get(reservation.node)
             if view is not None and reservation.runner is not None:
                 is_new |= self._nodes.slots.note_waiting(
                     view.id, reservation.runner, view.kind, view.slots, now_s

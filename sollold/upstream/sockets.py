@@ -60,7 +60,7 @@ def _socket_of(transport: asyncio.BaseTransport) -> Iterator[socket.socket | Non
         return
     try:
         sock = socket.socket(shared.family, shared.type, shared.proto, fileno=shared.fileno())
-    except OSError:
+    except (OSError, ValueError):
         # Closed already; the transport will say so itself.
         yield None
         return

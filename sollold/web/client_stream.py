@@ -157,7 +157,7 @@ class ClientStream:
             return response
         finally:
             self._stop_watching()
-        if self._has_reset and transport is not None:
+        if self._has_reset and transport is not None and not transport.is_closing():
             reset_on_close(transport, is_on=False)
         return response
 

@@ -355,9 +355,8 @@ def _unknown(
         return error_response(request[CONTEXT], 404, model_not_found(route, name))
     # Ollama has one shape for this, on OpenAI's routes too.
     body, content_type = error_body(Dialect.OLLAMA, 403, cloud_disabled(route))
-    response = web.Response(status=403, body=body)
-    response.headers["Content-Type"] = content_type
-    return response
+    headers = {"Content-Type": content_type, "X-Sollold-Error": "sollold"}
+    return web.Response(status=403, body=body, headers=headers)
 
 
 def _is_judgement(reply: PlainReply) -> bool:

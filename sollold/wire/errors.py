@@ -21,8 +21,6 @@ CANCELED_TEXT: Final = "request canceled"
 MISSING_BODY_TEXT: Final = "missing request body"
 MODEL_REQUIRED_TEXT: Final = "model is required"
 INVALID_NAME_TEXT: Final = "invalid model name"
-CLOUD_DISABLED_TEXT: Final = "ollama cloud is disabled: remote model is unavailable"
-"""With status 403."""
 
 NATIVE_JSON: Final = "application/json; charset=utf-8"
 PLAIN_JSON: Final = "application/json"
@@ -95,6 +93,12 @@ def model_not_found(route: InferenceRoute, name: str) -> str:
             return f"model '{parsed.display if parsed else name}' not found"
         case _:
             return f"model '{name}' not found"
+
+
+def cloud_disabled(route: InferenceRoute) -> str:
+    """Return the text, with status 403, for a model that only Ollama's cloud has."""
+    what = "model details are" if route is InferenceRoute.API_SHOW else "model is"
+    return f"ollama cloud is disabled: remote {what} unavailable"
 
 
 def missing_or_invalid_name(route: InferenceRoute, name: str) -> tuple[int, str] | None:

@@ -71,7 +71,9 @@ def _headers(answer: Answer) -> dict[str, list[str]]:
     for line in answer.raw.decode("latin-1").split("\r\n")[1:]:
         name, _, value = line.partition(":")
         if name and name.lower() not in _FRAMING:
-            found.setdefault(name.lower(), []).append(value.strip())
+            # One field with commas says the same as several.
+            values = [item.strip() for item in value.split(",")]
+            found.setdefault(name.lower(), []).extend(values)
     return found
 
 
@@ -157,6 +159,9 @@ def _scrub_text(key: str, value: str) -> str:
         return value.partition("-")[0]
     if key == "embedding":
         return _decoded(value)
+    if key in {"parameters", "modelfile"}:
+        # Their lines come in the order of a Go map.
+        value = "\n".join(sorted(value.splitlines()))
     return _STORE.sub("FROM blobs/", value)
 
 

@@ -19,7 +19,7 @@ from sollold.nodes.registry import Registry
 from sollold.nodes.tools import ProbeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from sollold.nodes.own import OwnAddresses
     from sollold.nodes.sources import StaticSources
@@ -140,12 +140,13 @@ async def kill(node: FakeNode) -> None:
 
 @asynccontextmanager
 async def web_server(
-    answer: Callable[[web.Request], web.StreamResponse], port: int = 0
+    answer: Callable[[web.Request], web.Response | Awaitable[web.Response]], port: int = 0
 ) -> AsyncIterator[str]:
     """Serve every path with one function; yields the base URL."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return answer(request)
+        found = answer(request)
+        return found if isinstance(found, web.Response) else await found
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)

@@ -596,6 +596,66 @@ async def test_shows_word_outweighs_the_listing_on_every_node() -> None:
             assert model.capabilities == frozenset({"completion", "tools"})
 
 
+async def test_a_capability_counts_as_soon_as_it_is_known() -> None:
+    held = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path == "/api/show":
+            body = await request.json()
+            if body["model"] == "second":
+                await held.wait()
+            return web.json_response({"capabilities": ["embedding"]})
+        models = [
+            {"name": name, "digest": digit * 64, "capabilities": ["completion"]}
+            for name, digit in (("first", "a"), ("second", "b"))
+        ]
+        body = {"version": "1", "models": [] if request.path == "/api/ps" else models}
+        return web.json_response(body, status=404 if "status" in request.path else 200)
+
+    async with web_server(answer) as url, Bench() as bench:
+        bench.add(url)
+        async with bench.running():
+            await bench.prober.first_round.wait()
+
+            def known() -> dict[str, frozenset[str] | None]:
+                return {m.name: m.capabilities for m in bench.view().models.values()}
+
+            await bench.until(lambda: known()["first"] == frozenset({"embedding"}))
+            assert known()["second"] == frozenset({"completion"})
+            held.set()
+            await bench.until(lambda: known()["second"] == frozenset({"embedding"}))
+
+
+async def test_what_an_older_version_could_do_is_forgotten_with_it() -> None:
+    versions = {"a": "1", "b": "2"}
+    abilities = {"1": ["completion", "tools"], "2": ["completion"]}
+
+    def answer(request: web.Request) -> web.Response:
+        version = versions[request.path[1]]
+        models = [{"name": "m", "digest": "ab" * 32, "capabilities": ["completion"]}]
+        if request.path.endswith("/ps"):
+            models = []
+        body: dict[str, object] = {"models": models}
+        if not request.path.endswith("/tags"):
+            body |= {"version": version, "capabilities": abilities[version]}
+        return web.json_response(body, status=404 if "status" in request.path else 200)
+
+    async with web_server(answer) as url, Bench() as bench:
+        for name in ("a", "b"):
+            bench.add(f"{url}/{name}", name)
+        await bench.prober.probe_once()
+
+        def known(name: str) -> frozenset[str] | None:
+            (model,) = bench.view(name).models.values()
+            return model.capabilities
+
+        assert known("a") == frozenset({"completion", "tools"})
+        assert known("b") == frozenset({"completion"})
+        versions["a"] = "2"
+        await bench.prober.probe_once()
+        assert known("a") == frozenset({"completion"})
+
+
 async def test_a_node_that_struggles_with_show_is_left_alone_for_now() -> None:
     async with FakeNode(["a", "b", "c"]) as node, Bench() as bench:
         settings = msgspec.structs.replace(LIMITS, show_limit_s=0.05)

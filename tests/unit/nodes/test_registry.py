@@ -177,6 +177,18 @@ def test_time_alone_changes_the_view_and_tick_tells(bench: Bench) -> None:
     assert bench.kinds()[-1] == "NODE_STATE"
 
 
+def test_tick_tells_though_nobody_read_a_snapshot(bench: Bench) -> None:
+    node = bench.add("10.0.0.1")
+    bench.registry.observe(node, OK)
+    bench.registry.drain(node, until_s=130.0)
+    calls = bench.calls
+    bench.now_s = 130.0
+    bench.registry.tick()
+    assert bench.calls == calls + 1
+    bench.registry.tick()
+    assert bench.calls == calls + 1
+
+
 def test_an_ejected_node_stays_routable_in_need_and_takes_one_trial(bench: Bench) -> None:
     node = bench.add("10.0.0.1")
     bench.registry.observe(node, OK)

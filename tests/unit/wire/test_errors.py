@@ -7,7 +7,13 @@ import json
 import pytest
 
 from sollold.core.model import Dialect
-from sollold.wire.errors import ErrorFamily, error_body, missing_or_invalid_name, model_not_found
+from sollold.wire.errors import (
+    ErrorFamily,
+    cloud_disabled,
+    error_body,
+    missing_or_invalid_name,
+    model_not_found,
+)
 from sollold.wire.routes import InferenceRoute
 
 _CHAT = InferenceRoute.API_CHAT
@@ -123,3 +129,10 @@ def test_names_that_cannot_be_looked_up(route: InferenceRoute) -> None:
 @pytest.mark.parametrize("name", ["m", " m:8b ", "m:cloud", "m:8b-cloud", "m:local", "h/n/m:t"])
 def test_names_that_can_be_looked_up(name: str) -> None:
     assert missing_or_invalid_name(_CHAT, name) is None
+
+
+def test_models_of_the_cloud() -> None:
+    text = "ollama cloud is disabled: remote model is unavailable"
+    assert cloud_disabled(_CHAT) == text
+    details = "ollama cloud is disabled: remote model details are unavailable"
+    assert cloud_disabled(InferenceRoute.API_SHOW) == details
