@@ -139,12 +139,13 @@ class _Knowledge:
 
     def __init__(
         self,
-        config: Config,
+        loaded: LoadedConfig,
         own: OwnAddresses,
         bus: EventBus,
         session: aiohttp.ClientSession,
         clock: Callable[[], float],
     ) -> None:
+        config = loaded.config
         self.rates, self.slots, self.load = RateTable(), SlotTable(), Load()
         self.registry = Registry(
             clock=clock, on_event=_publisher(bus), policy=health_policy(config), own=own
@@ -160,7 +161,7 @@ class _Knowledge:
             settings=ProbeSettings(
                 limit_s=config.health.timeout_s, catalogue_s=config.health.catalogue_s
             ),
-            sources=_sources(config),
+            sources=_sources(loaded),
         )
 
 
@@ -231,7 +232,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
     bus = EventBus(instance, platform.node(), os.getpid(), time.time)
     metrics = Metrics()
     session = probe_session()
-    know = _Knowledge(config, own, bus, session, time.monotonic)
+    know = _Knowledge(loaded, own, bus, session, time.monotonic)
     flow = _Flow(config, know, bus, metrics, loop)
     facts = _facts(loaded, bound, instance, loop)
     documents = Documents(
@@ -319,10 +320,19 @@ def _refresher(prober: Prober) -> Callable[[], Awaitable[None]]:
     return refresh
 
 
-def _sources(config: Config) -> StaticSources:
+def _sources(loaded: LoadedConfig) -> StaticSources:
+    """Return the sources of nodes; those of the hosts file are left to it, it is read again."""
+    config = loaded.config
     is_on = config.discovery.enabled
+    path = config.discovery.hosts_file
+    nodes = [
+        node
+        for index, node in enumerate(config.nodes)
+        if not path or loaded.origin(f"nodes[{index}].url").source != "hosts file"
+    ]
     return StaticSources(
-        config.nodes,
+        nodes,
+        hosts_file=Path(path) if path else None,
         ollama_host=config.discovery.ollama_host if is_on else "",
         has_localhost=is_on and config.discovery.local,
     )

@@ -243,7 +243,6 @@ async def _watch_lag(built: Built) -> None:
         due_s = loop.time() + _LAG_STEP_S
         await asyncio.sleep(_LAG_STEP_S)
         built.metrics.note_lag(max(0.0, loop.time() - due_s))
-        built.registry.tick()
 
 
 async def _tell_status(built: Built, notifier: Notifier) -> None:

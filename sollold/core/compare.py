@@ -187,8 +187,28 @@ class Comparison:
                     waits[place] = wait
                     costs[place] += weight * wait
                     continue
-            if node in index:
-                timelines[node] = Timeline(rows[index[node]].view, running.values(), now_s)
+            at = index.get(node)
+            if at is None:
+                continue
+            row = rows[at]
+            if len(running) < row.slots and self._is_alike(row, len(running)):
+                self._join(at, row, len(running))
+            else:
+                timelines[node] = Timeline(row.view, running.values(), now_s)
+
+    def _is_alike(self, row: Row, running: int) -> bool:
+        """Tell whether all that runs on a node shares the row's own runner, which is loaded."""
+        load = self._scene.load
+        is_shared = load.count_on_runner(row.node, row.runner) == running
+        return is_shared and not load.is_loading(row.node)
+
+    def _join(self, place: int, row: Row, running: int) -> None:
+        """Offer a free slot beside requests of the same sort, as the node's `Timeline` would."""
+        scene = self._scene
+        offer = Offer(0.0, 0.0, 0.0, running + 1, True)
+        foreign_s = scene.foreign.get(row.node, 0.0)
+        self.offers[place] = offer
+        self.costs[place] = price(row, offer, self._request, foreign_s, scene.weights).total_s
 
     def _ask_timelines(self) -> None:
         index, rows, request = self.field.index, self.field.rows, self._request

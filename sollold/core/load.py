@@ -6,7 +6,7 @@ because a lost or doubled slot would go unnoticed for days.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sollold.core.model import Running
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sollold.core.model import Grant, NodeId, RequestId, RunnerKey
+
+_K = TypeVar("_K")
 
 _NOBODY: dict[RequestId, Running] = {}
 
@@ -25,6 +27,8 @@ class Load:
         self._all: dict[RequestId, Running] = {}
         self._by_node: dict[NodeId, dict[RequestId, Running]] = {}
         self._by_client: dict[str, int] = {}
+        self._by_runner: dict[tuple[NodeId, RunnerKey], int] = {}
+        self._loading: dict[NodeId, int] = {}
         self._idle_since: dict[NodeId, float] = {}
 
     def __len__(self) -> int:
@@ -65,6 +69,10 @@ class Load:
         self._all[running.request] = running
         self._by_node.setdefault(running.node, {})[running.request] = running
         self._by_client[running.client] = self._by_client.get(running.client, 0) + 1
+        alike = (running.node, running.runner)
+        self._by_runner[alike] = self._by_runner.get(alike, 0) + 1
+        if running.is_loading:
+            self._loading[running.node] = self._loading.get(running.node, 0) + 1
 
     def remove(self, request: RequestId, now_s: float) -> Running:
         """Free the request's slot."""
@@ -77,11 +85,10 @@ class Load:
         if not on_node:
             del self._by_node[running.node]
             self._idle_since[running.node] = now_s
-        left = self._by_client[running.client] - 1
-        if left:
-            self._by_client[running.client] = left
-        else:
-            del self._by_client[running.client]
+        _take_one(self._by_client, running.client)
+        _take_one(self._by_runner, (running.node, running.runner))
+        if running.is_loading:
+            _take_one(self._loading, running.node)
         return running
 
     def get(self, request: RequestId) -> Running | None:
@@ -92,7 +99,9 @@ class Load:
         """Note a request's first byte: whatever it had to load is loaded."""
         running = self._all[request]
         running.has_first_byte = True
-        running.is_loading = False
+        if running.is_loading:
+            running.is_loading = False
+            _take_one(self._loading, running.node)
 
     def on_node(self, node: NodeId) -> tuple[Running, ...]:
         """Return what runs on a node, in order of start."""
@@ -102,6 +111,14 @@ class Load:
         """Return what runs on one loaded model of a node."""
         on_node = self._by_node.get(node, _NOBODY).values()
         return tuple(running for running in on_node if running.runner == runner)
+
+    def count_on_runner(self, node: NodeId, runner: RunnerKey) -> int:
+        """Count the requests that run on one loaded model of a node."""
+        return self._by_runner.get((node, runner), 0)
+
+    def is_loading(self, node: NodeId) -> bool:
+        """Tell whether a node loads a model for a request of ours."""
+        return node in self._loading
 
     def count(self, node: NodeId) -> int:
         """Count the requests that run on a node."""
@@ -122,3 +139,11 @@ class Load:
     def forget(self, node: NodeId) -> None:
         """Drop what is remembered of a node that left; its running requests stay."""
         self._idle_since.pop(node, None)
+
+
+def _take_one(counts: dict[_K, int], key: _K) -> None:
+    left = counts[key] - 1
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]

@@ -119,7 +119,7 @@ class NodeTable:
         self.rates = rates
         self.slots = slots
         self.fleet = Fleet(0, ()) if fleet is None else fleet
-        self._sheets: OrderedDict[Sort, _Sheet] = OrderedDict()
+        self._sheets: OrderedDict[tuple[object, ...], _Sheet] = OrderedDict()
 
     def update(self, fleet: Fleet) -> None:
         """Take a newer picture of the nodes."""
@@ -129,7 +129,8 @@ class NodeTable:
         self, request: WaitingRequest, now_s: float, weights: Weights, tuning: Tuning
     ) -> Field:
         """Return the nodes that may serve requests like this one."""
-        sort = Sort(
+        # A plain tuple equals the named one and is made in a third of the time.
+        sort = (
             request.model,
             request.digest,
             request.options,
@@ -138,7 +139,7 @@ class NodeTable:
         )
         sheet = self._sheets.get(sort)
         if sheet is None:
-            sheet = self._sheets[sort] = _Sheet(self, sort)
+            sheet = self._sheets[sort] = _Sheet(self, Sort(*sort))
             trim(self._sheets, MAX_FIELDS)
         sheet.refresh(now_s, weights, tuning)
         return sheet.field

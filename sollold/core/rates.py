@@ -150,6 +150,8 @@ class RateTable:
 
     def foreign(self, now_s: float) -> dict[NodeId, float]:
         """Return every node that others are seen to use, with its delay in seconds."""
+        if not self._foreign:
+            return {}
         loads = {node: self.foreign_s(node, now_s) for node in self._foreign}
         return {node: value for node, value in loads.items() if value > 0}
 

@@ -68,7 +68,7 @@ class Prober:
         self._has_changed = asyncio.Event()
         self._next_refresh: asyncio.Task[None] | None = None
         self._refreshed_s = float("-inf")
-        registry.when_in_doubt(self.kick)
+        registry.when_in_doubt(self._wake)
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -124,9 +124,10 @@ class Prober:
         return watch is not None and await watch.is_frozen()
 
     def kick(self, node: NodeId) -> None:
-        """Have a node probed soon. No await."""
+        """Have a node probed and its models listed soon. No await."""
         watch = self._watches.get(node)
         if watch is not None:
+            watch.catalogue.due_s = 0.0
             watch.wake.set()
 
     def use_sources(self, sources: StaticSources) -> None:
@@ -157,6 +158,11 @@ class Prober:
             watch.catalogue.apply()
 
     # Inside
+
+    def _wake(self, node: NodeId) -> None:
+        watch = self._watches.get(node)
+        if watch is not None:
+            watch.wake.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -200,7 +200,11 @@ class Dispatcher:
                 self._blame.engine(attempt.grant.node, error, attempt.trial)
             return
         first_s = None
-        if attempt.is_stream and attempt.first_content_s is not None and not attempt.grant.is_load:
+        if (
+            attempt.is_stream
+            and attempt.first_content_s is not None
+            and self._learner.was_alone(attempt.grant)
+        ):
             first_s = attempt.first_content_s - attempt.started_s
         self._learner.count(run.record, attempt)
         if attempt.trial is not None or self._learner.is_due(attempt):

@@ -60,6 +60,10 @@ class Learner:
         self._learned_s[key] = now_s
         return True
 
+    def was_alone(self, grant: Grant) -> bool:
+        """Whether an attempt found its model loaded and the node free of our work. No await."""
+        return not grant.is_load and self._occupancy.get(grant.decision.request, (1, 1))[0] == 1
+
     def count(self, record: RequestRecord, attempt: Attempt) -> None:
         """Note what the engine counted, for metrics and events. No await."""
         counters = attempt.ending().counters
@@ -74,7 +78,7 @@ class Learner:
     def started(self, grant: Grant) -> None:
         """Note how many share the node and the runner with a new attempt. No await."""
         request = grant.decision.request
-        running = len(self._load.on_runner(grant.node, grant.runner))
+        running = self._load.count_on_runner(grant.node, grant.runner)
         self._occupancy[request] = (self._load.count(grant.node), running)
         self._slots.note_started(request, grant.node, grant.runner, running)
 
@@ -90,7 +94,7 @@ class Learner:
             grant.runner,
             attempt.first_content_s,
             started_with=known[1],
-            first_with=len(self._load.on_runner(grant.node, grant.runner)),
+            first_with=self._load.count_on_runner(grant.node, grant.runner),
             expected_s=grant.expected_first_s,
             seen_s=attempt.first_content_s - attempt.started_s,
         )

@@ -217,6 +217,8 @@ async def one_trouble(
             await set_fault(session, node, Fault(kind=FaultKind.CRASH))
             await pause(stop)
             await mend(session, node)
+        case _:
+            raise ValueError(way)
 
 
 async def pause(stop: asyncio.Event, limit_s: float = PHASE_S) -> None:

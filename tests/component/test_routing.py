@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +13,14 @@ from tests.component.lab import IN_ORDER, Lab
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.models import FakeModel
 from tests.fakes.node import FakeNode
+
+if TYPE_CHECKING:
+    from sollold.core.queue import Queue
+
+
+def has_length(thing: Queue | FakeNode, length: int) -> bool:
+    """Whether so many requests wait, or so many models are loaded."""
+    return len(thing.residents if isinstance(thing, FakeNode) else thing) == length
 
 
 async def load_model(lab: Lab) -> None:
@@ -66,7 +75,7 @@ async def test_priority_goes_first() -> None:
         await lab.until(lambda: lab.nodes[0].active == 1)
         for number, priority in enumerate((1, 3, 9), 1):
             tasks.append(asyncio.create_task(ask(priority)))
-            await lab.until(lambda number=number: len(queue) == number)
+            await lab.until(partial(has_length, queue, number))
         await asyncio.gather(*tasks)
         assert order == [5, 9, 3, 1]
         assert not any(b"priority" in r.target.encode() for r in lab.nodes[0].inference)
@@ -95,8 +104,8 @@ async def test_a_full_queue_answers_503_in_both_dialects() -> None:
 
 
 async def test_one_clients_share_of_the_queue() -> None:
-    settings = {"queue": {"per_client_waiting": 1}}
-    async with Lab([FakeNode(rate=10.0, answer_tokens=100)], **settings) as lab:
+    nodes = [FakeNode(rate=10.0, answer_tokens=100)]
+    async with Lab(nodes, queue={"per_client_waiting": 1}) as lab:
         await load_model(lab)
         tasks = [asyncio.create_task(lab.chat()) for _ in range(2)]
         await lab.until(lambda: len(lab.built.dispatcher.admission.queue) == 1)
@@ -130,8 +139,7 @@ async def test_a_clients_own_timeout_ends_its_wait() -> None:
 
 
 async def test_the_longest_wait_can_be_bounded() -> None:
-    settings = {"queue": {"max_wait_s": 0.2}}
-    async with Lab([FakeNode(rate=10.0, answer_tokens=100)], **settings) as lab:
+    async with Lab([FakeNode(rate=10.0, answer_tokens=100)], queue={"max_wait_s": 0.2}) as lab:
         await load_model(lab)
         running = asyncio.create_task(lab.chat())
         await lab.until(lambda: lab.nodes[0].active == 1)
@@ -187,7 +195,7 @@ async def test_an_unload_reaches_every_node_that_has_the_model() -> None:
         )
         assert (await answer.json())["done_reason"] == "unload"
         for node in lab.nodes:
-            await node.until(lambda node=node: not node.residents)
+            await node.until(partial(has_length, node, 0))
 
 
 async def test_unloading_what_nobody_has_loaded_still_answers() -> None:

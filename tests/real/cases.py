@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any, NamedTuple
 
@@ -80,9 +81,9 @@ def _preflight(path: str, origin: str, method: str = "POST") -> Case:
 
 
 _METHODS = [
-    *(Case(method, "/api/tags") for method in ("POST", "DELETE", "PATCH", "TRACE", "BREW")),
-    *(Case(method, _CHAT) for method in ("PUT", "PATCH", "HEAD", "BREW")),
-    *(Case(method, "/nope") for method in ("HEAD", "POST", "DELETE", "OPTIONS", "BREW")),
+    *(Case(method, "/api/tags") for method in ("POST", "DELETE", "PATCH", "TRACE")),
+    *(Case(method, _CHAT) for method in ("PUT", "PATCH", "HEAD")),
+    *(Case(method, "/nope") for method in ("HEAD", "POST", "DELETE", "OPTIONS")),
     Case("POST", "/"),
     Case("POST", "/api/version", b"{}"),
     Case("POST", "/api/ps", b"{}"),
@@ -94,17 +95,18 @@ _METHODS = [
     Case("OPTIONS", "/"),
     Case("OPTIONS", "/api/tags", None, (("Host", "127.0.0.1:9"),)),
     Case("OPTIONS", "/nope", None, (("Host", "127.0.0.1"),)),
-    raw("lower-case method", "get /api/version HTTP/1.1", "Host: localhost"),
 ]
 
 _PATHS = [
     *(get(path) for path in (
         "/api/version/", "/v1/models/", "/api/ps/", "/api/tags/?x=1", "//api/tags", "/api//tags",
         "/api/tags//", "/api/./tags", "/api/../api/tags", "/API/TAGS", "/Api/Chat", "/api", "/api/",
-        "/v1", "/v1/", "/api/%74ags", "/api%2Ftags", "/api/tags?x=1", "/api/version?priority=3",
+        "/v1", "/v1/", "/api/%74ags", "/api/tags?x=1", "/api/version?priority=3",
         "/?x=1", "//", "/api/tags/x", "/index.html", "/favicon.ico", "/v1/models?limit=1",
     )),
     Case("HEAD", "/api/tags/"),
+    Case("POST", "/api/tags/"),
+    Case("DELETE", "//api/tags"),
     *(post(path + "/", b"{}") for path in _POST_ROUTES[1:]),
     post("/API/CHAT", b"{}"),
     post("//api/chat", b"{}"),
@@ -112,7 +114,6 @@ _PATHS = [
     Case("POST", "/api/generate?stream=false", {"model": "tiny", "prompt": "a", "options": SHORT}),
     Case("POST", "/api/show?priority=9&x=1", {"model": "tiny"}),
     raw("absolute form", "GET http://localhost/api/version HTTP/1.1", "Host: localhost"),
-    raw("asterisk form", "OPTIONS * HTTP/1.1", "Host: localhost"),
 ]  # fmt: skip
 
 _ORIGINS = [
@@ -134,7 +135,6 @@ _ORIGINS = [
     get("/nope", _EVIL),
     get(_CHAT, _ORIGIN),
     get(_CHAT, _EVIL),
-    get("/api/tags/", _ORIGIN),
     get("/", _ORIGIN),
     _with_headers(chat(), _ORIGIN),
     _with_headers(chat(stream=False), _ORIGIN),
@@ -158,17 +158,15 @@ _ORIGINS = [
 _HOSTS = [
     *(get("/api/version", ("Host", host)) for host in (
         "localhost", "LOCALHOST:1", "localhost.", "x.localhost", "x.LOCAL", "x.internal:80",
-        "local", "evil.local.example", "evil.example:11434", "127.0.0.1", "127.9.9.9:5", "[::1]",
-        "[::1]:5", "::1", "10.1.2.3", "172.16.1.1", "172.32.1.1", "192.168.0.9:80", "169.254.1.1",
-        "8.8.8.8", "0.0.0.0", "[::]", "[fe80::1]", "[fd00::1]", "[2001:db8::1]", "2130706433",
-        "127.1", "", ":80", "localhost:http", "user@localhost", "localhost, evil.example",
+        "local", "evil.local.example", "evil.example:11434", "127.0.0.1", "127.9.9.9:5", "[::1]:5",
+        "::1", "10.1.2.3", "172.16.1.1", "172.32.1.1", "192.168.0.9:80", "169.254.1.1",
+        "8.8.8.8", "0.0.0.0", "[fe80::1]", "[2001:db8::1]", "[fd00::1]:5", "2130706433",
+        "127.1", "", ":80", "localhost:http",
     )),
     Case("OPTIONS", _CHAT, None, (("Host", "evil.example"),)),
     Case("OPTIONS", _CHAT, None, (("Host", "x.local"),)),
     get("/nope", ("Host", "evil.example")),
     get(_CHAT, ("Host", "evil.example")),
-    raw("no host", "GET /api/version HTTP/1.1"),
-    raw("two hosts", "GET /api/version HTTP/1.1", "Host: localhost", "Host: localhost"),
 ]  # fmt: skip
 
 _HI_BODY = _json({"model": "tiny", "messages": _HI, "options": SHORT, "stream": False}).encode()
@@ -187,7 +185,6 @@ _TRANSPORT = [
     raw("chunked body", _POST_CHAT, "Host: localhost", "Transfer-Encoding: chunked",
         body=b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (_HI_BODY[:5], len(_HI_BODY) - 5, _HI_BODY[5:])),
     raw("expect 100", _POST_CHAT, "Host: localhost", "Expect: 100-continue", _LENGTH, body=_HI_BODY),
-    raw("expect other", _POST_CHAT, "Host: localhost", "Expect: 200-ok", _LENGTH, body=_HI_BODY),
     raw("no content type", _POST_CHAT, "Host: localhost", _LENGTH, body=_HI_BODY),
     raw("form content type", _POST_CHAT, "Host: localhost", "Content-Type: application/x-www-form-urlencoded", _LENGTH, body=_HI_BODY),
     raw("multipart content type", _POST_CHAT, "Host: localhost", "Content-Type: multipart/form-data; boundary=x", _LENGTH, body=_HI_BODY),
@@ -196,26 +193,15 @@ _TRANSPORT = [
     raw("body on GET", "GET /api/tags HTTP/1.1", "Host: localhost", "Content-Length: 2", body=b"{}"),
     raw("body on HEAD", "HEAD /api/version HTTP/1.1", "Host: localhost", "Content-Length: 2", body=b"{}"),
     raw("large header", _POST_CHAT, "Host: localhost", "X-Large: " + "x" * 60_000, _LENGTH, body=_HI_BODY),
-    raw("many headers", _POST_CHAT, "Host: localhost", *(f"X-Field-{n}: {n}" for n in range(150)), _LENGTH, body=_HI_BODY),
     raw("long query", "GET /api/version?" + "x" * 30_000 + " HTTP/1.1", "Host: localhost"),
-    raw("broken request line", "GET /api/version", "Host: localhost"),
-    raw("unknown version", "GET /api/version HTTP/3.0", "Host: localhost"),
-    raw("header without colon", "GET /api/version HTTP/1.1", "Host: localhost", "nonsense"),
-    raw("space before colon", "GET /api/version HTTP/1.1", "Host: localhost", "X-Field : 1"),
-    raw("bad length", _POST_CHAT, "Host: localhost", "Content-Length: x", body=b"{}"),
-    raw("two lengths", _POST_CHAT, "Host: localhost", "Content-Length: 2", "Content-Length: 3", body=b"{}"),
-    raw("unknown transfer encoding", _POST_CHAT, "Host: localhost", "Transfer-Encoding: gzip", body=b"{}"),
     raw("bytes beyond ASCII in a header", _POST_CHAT, "Host: localhost", "X-Name: J\xe9r\xf4me", _LENGTH, body=_HI_BODY),
     *(_with_headers(chat(stream=False), header) for header in (
         ("Authorization", "Bearer sk-1"), ("x-api-key", "sk-1"), ("Accept-Encoding", "gzip, br"),
         ("Accept", "text/html"), ("Cookie", "a=b"), ("X-Forwarded-For", "203.0.113.9"),
         ("Referer", "http://evil.example/"), ("Sec-Fetch-Site", "cross-site"),
-        ("Content-Encoding", "gzip"), ("Content-Encoding", "br"), ("Content-Encoding", "identity"),
-        ("Content-Encoding", "zstd"), ("TE", "trailers"), ("Upgrade", "h2c"), ("Range", "bytes=0-9"),
+        ("Content-Encoding", "identity"), ("TE", "trailers"), ("Upgrade", "h2c"), ("Range", "bytes=0-9"),
         ("If-None-Match", "*"),
     )),
-    _with_headers(openai(), ("Content-Encoding", "zstd")),
-    _with_headers(openai(), ("Content-Encoding", "gzip")),
     get("/api/version", ("Accept", "application/xml")),
     get("/api/tags", ("Accept-Encoding", "gzip")),
     get("/api/tags", ("If-Modified-Since", "Sat, 01 Jan 2050 00:00:00 GMT")),
@@ -264,10 +250,10 @@ _BODIES = [
 ]  # fmt: skip
 
 _NAMES = (
-    "tiny", "tiny:latest", "TINY", "Tiny:LATEST", "library/tiny", "LIBRARY/tiny:latest",
+    "tiny:latest", "TINY", "Tiny:LATEST", "library/tiny", "LIBRARY/tiny:latest",
     "registry.ollama.ai/library/tiny:latest", "Registry.Ollama.AI/Library/Tiny", "tiny:short",
     "tiny:SHORT", "user/tiny", "User/Tiny:Latest", "registry.ollama.ai/user/tiny", "tiny:nope",
-    "nope/tiny", "example.com/library/tiny", "http://registry.ollama.ai/library/tiny", "m:", ":m",
+    "nope/tiny", "example.com/library/tiny", "http://registry.ollama.ai/library/tiny", ":m",
     "-m", "a/b/c/d", "host:5000/m", "host:5000/a/tiny", "localhost:5000/library/tiny:latest",
     "x y", " tiny", "tiny ", "tiny\n", "../tiny", "/tiny", "tiny/", "tiny::latest", "tiny:a:b",
     "tiny@sha256:" + "a" * 64, "tiny@n1", "t\u00ednya", "\u212aey", "a" * 81, "a" * 400, "tiny:" + "a" * 81,
@@ -294,7 +280,7 @@ _NAMED = [
       ("Tiny-Embed", "library/tiny-embed:latest", "m:", "nope:cloud", "<b>", "")),
     post(_SHOW, name="TINY", model=""),
     post(_SHOW, name="nope", model="tiny"),
-    *(get(f"/v1/models/{name}") for name in ("TINY", "tiny:short", "m:", "library%2Ftiny")),
+    get("/v1/models/library%2Ftiny"),
 ]  # fmt: skip
 
 _LOADS = [
@@ -437,21 +423,19 @@ _OPENAI = [
         {"messages": {}}, {"messages": [{}]}, {"messages": [{"role": "developer", "content": "hi"}]},
         {"messages": [{"role": "user", "content": None}]}, {"messages": [{"role": "user", "content": []}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
-        {"messages": [{"role": "user", "content": [5]}]}, {"messages": [], "model": "nope"},
-        {"messages": [{"role": "user", "content": 5}], "model": "nope"}, {"messages": [], "model": ""},
+        {"messages": [{"role": "user", "content": [5]}]}, {"messages": [], "model": ""},
         {"model": None}, {"response_format": {"type": "json_schema"}}, {"tools": "x"}, {"model": "tiny-embed", "stream": True},
     )),
     *(completion(**fields) for fields in (
         {"prompt": None}, {"prompt": 5}, {"suffix": "x"}, {"echo": True, "best_of": 1}, {"stop": ["x"]},
         {"stop": 5}, {"seed": 3, "temperature": 0, "top_p": 0.1}, {"stream": True, "stop": "x"},
-        {"prompt": ["a"], "model": "nope"}, {"max_tokens": "x"}, {"stream": True, "model": "nope"},
+        {"max_tokens": "x"}, {"stream": True, "model": "nope"},
     )),
     *(post(_V1_EMBEDDINGS, model="tiny-embed", **fields) for fields in (
         {"input": "a"}, {"input": ["a"], "encoding_format": "float"}, {"input": "a", "encoding_format": "base64"},
         {"input": "a", "dimensions": 8}, {"input": "a", "dimensions": "x"}, {"input": 5}, {"input": None},
         {"input": [1, 2]}, {"input": ["a", 5]}, {"input": "a", "user": "u"},
     )),
-    post(_V1_EMBEDDINGS, model="nope", input=[]),
 ]  # fmt: skip
 
 _EMBEDS = [
@@ -461,7 +445,6 @@ _EMBEDS = [
         {"input": ["a", 5]}, {"input": [""]}, {"input": None}, {"input": "a", "truncate": None},
         {"input": "q " * 5000, "truncate": False}, {"input": "a", "stream": True}, {"prompt": "a"},
     )),
-    post(_EMBED, model="nope", input=[1]),
     *(post(_EMBEDDINGS, model="tiny-embed", **fields) for fields in (
         {"prompt": 5}, {"prompt": None}, {"prompt": "q " * 5000}, {"input": "a"}, {},
     )),
@@ -480,21 +463,68 @@ _SHOWS = [
 
 _TWO_FAULTS = [
     chat(model="nope", top_logprobs=21),
-    chat(model="", top_logprobs=21),
-    generate(model="nope", top_logprobs=21),
-    generate(model="nope", raw=True, system="x"),
     chat(model="nope", think="x"),
     chat(model="nope", keep_alive="x"),
+    generate(model="nope", top_logprobs=21),
+    openai(model="nope", messages=[]),
+    openai(model="nope", messages=[{"role": "user", "content": 5}]),
+    openai(model="nope", reasoning_effort="zip"),
+    completion(model="nope", prompt=["a"]),
+    post(_EMBED, model="nope", input=[1]),
+    post(_V1_EMBEDDINGS, model="nope", input="a", encoding_format="hex"),
+    post(_V1_EMBEDDINGS, model="nope", input=[]),
+    post(_V1_EMBEDDINGS, model="nope"),
+]
+_SAME_FAULT = [
+    chat(model="", top_logprobs=21),
     chat(model="m:", format="xml"),
+    chat(model="nope", stream=False, format="xml"),
+    chat(model="nope", tools=[{}]),
+    generate(model="nope", raw=True, system="x"),
+    generate(model="nope", options={"num_ctx": "x"}),
     completion(model="nope", stop=5),
     openai(model="nope", stop=5),
-    openai(model="nope", reasoning_effort="zip"),
-    post(_V1_EMBEDDINGS, model="nope", input="a", encoding_format="hex"),
-    post(_V1_EMBEDDINGS, model="", input="a"),
-    post(_V1_EMBEDDINGS, model="nope"),
+]
+
+_MALFORMED = [
+    *(Case("BREW", path) for path in ("/api/tags", _CHAT, "/nope")),
+    raw("lower-case method", "get /api/version HTTP/1.1", "Host: localhost"),
+    raw("no host", "GET /api/version HTTP/1.1"),
+    raw("two hosts", "GET /api/version HTTP/1.1", "Host: localhost", "Host: localhost"),
+    *(get("/api/version", ("Host", host)) for host in ("user@localhost", "localhost, evil.example")),
+    raw("expect other", _POST_CHAT, "Host: localhost", "Expect: 200-ok", _LENGTH, body=_HI_BODY),
+    raw("broken request line", "GET /api/version", "Host: localhost"),
+    raw("unknown version", "GET /api/version HTTP/3.0", "Host: localhost"),
+    raw("header without colon", "GET /api/version HTTP/1.1", "Host: localhost", "nonsense"),
+    raw("space before colon", "GET /api/version HTTP/1.1", "Host: localhost", "X-Field : 1"),
+    raw("bad length", _POST_CHAT, "Host: localhost", "Content-Length: x", body=b"{}"),
+    raw("two lengths", _POST_CHAT, "Host: localhost", "Content-Length: 2", "Content-Length: 3", body=b"{}"),
+    raw("unknown transfer encoding", _POST_CHAT, "Host: localhost", "Transfer-Encoding: gzip", body=b"{}"),
+]  # fmt: skip
+_ODD_TARGETS = [
+    get("/api%2Ftags"),
+    raw("asterisk form", "OPTIONS * HTTP/1.1", "Host: localhost"),
+]
+_REDIRECTS = [
+    get("/api/tags/", _ORIGIN), get("//api/tags", _ORIGIN), get("/api/tags/", _EVIL),
+    get("/api/tags/", ("Host", "evil.example")), _with_headers(post("/api/chat/", b"{}"), _EVIL),
+]  # fmt: skip
+_IPV6_HOSTS = [get("/api/version", ("Host", host)) for host in ("[::1]", "[::]", "[fd00::1]")]
+_ENCODINGS = [
+    *(_with_headers(case, ("Content-Encoding", encoding))
+      for case in (chat(stream=False), openai()) for encoding in ("gzip", "br", "zstd")),
+    Case("POST", _CHAT, gzip.compress(_HI_BODY, mtime=0), (("Content-Encoding", "gzip"),)),
+]  # fmt: skip
+_MANY_HEADERS = [
+    raw("many headers", _POST_CHAT, "Host: localhost", *(f"X-Field-{n}: {n}" for n in range(150)), _LENGTH, body=_HI_BODY),
 ]
 
 _NOT_SERVED = [
+    get("/v1/models/tiny"),
+    get("/v1/models/TINY"),
+    get("/v1/models/tiny:short"),
+    get("/v1/models/nope"),
+    get("/v1/models/m:"),
     get("/api/status"),
     post("/api/pull", b"{}"),
     post("/api/push", b"{}"),
@@ -516,7 +546,7 @@ _NEITHER = [
 ]  # fmt: skip
 
 GROUPS: dict[str, list[Case | RawCase]] = {
-    "recorded": list(RECORDED),
+    "recorded": [case for case in RECORDED if case not in _NOT_SERVED],
     "methods": _METHODS,
     "paths": _PATHS,
     "origins": _ORIGINS,
@@ -531,9 +561,16 @@ GROUPS: dict[str, list[Case | RawCase]] = {
     "openai": _OPENAI,
     "embed": _EMBEDS,
     "show": _SHOWS,
+    "the same fault": _SAME_FAULT,
+    "neither": _NEITHER,
     "two faults": _TWO_FAULTS,
+    "malformed": _MALFORMED,
+    "odd targets": _ODD_TARGETS,
+    "redirects": _REDIRECTS,
+    "IPv6 hosts": _IPV6_HOSTS,
+    "encodings": _ENCODINGS,
+    "many headers": _MANY_HEADERS,
     "not served": _NOT_SERVED,
     "ours": _OURS,
-    "neither": _NEITHER,
 }
-"""Every case, by what it is about."""
+"""Every case, by what it is about; behind "neither" those whose answers may differ."""

@@ -346,6 +346,16 @@ async def test_traffic_that_was_refused_has_the_node_probed_soon() -> None:
             await bench.until_state(NodeState.UP)
 
 
+async def test_a_kick_lists_the_models_anew() -> None:
+    async with FakeNode(["a", "b"]) as node, Bench(policy=LAZY) as bench:
+        bench.add(node.url)
+        async with bench.running():
+            await bench.until(lambda: len(bench.view().models) == 2)
+            node.ollama.remove("b")
+            bench.prober.kick(NodeId("node"))
+            await bench.until(lambda: len(bench.view().models) == 1)
+
+
 async def test_a_kick_probes_soon_and_kicks_do_not_pile_up() -> None:
     settings = msgspec.structs.replace(LIMITS, least_gap_s=0.05)
     async with FakeNode() as node, Bench(policy=LAZY, settings=settings) as bench:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import HealthCheck, settings
+
 from sollold.core.assign import AssignPolicy, NodeTable, assign
 from sollold.core.load import Load
 from sollold.core.model import (
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 A = "a" * 64
 B = "b" * 64
 C = "c" * 64
-UNSET: Any = object()
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Properties hold however busy the machine is."""
 
 
 def model(name: str = "m", digest: str = A, *, is_remote: bool = False) -> ModelView:

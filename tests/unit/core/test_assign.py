@@ -38,6 +38,7 @@ from tests.unit.core.routing_values import (
     granted,
     model,
     node,
+    patient,
     request,
     reserved,
     resident,
@@ -531,7 +532,12 @@ def test_every_change_is_noticed() -> None:
 
 def test_a_stub_that_becomes_the_real_thing_is_noticed() -> None:
     stub, real = node("x", models=[model(is_remote=True)]), node("x")
-    house = House(stub)
+    other = node("y", models=[model(is_remote=True)])
+    house = House(stub, other)
+    assert {granted(house.assign(request(), dice=n / 9))["r-1"] for n in range(9)} == {"x", "y"}
+    house.update(real, other)
+    assert {granted(house.assign(request(), dice=n / 9))["r-1"] for n in range(9)} == {"x"}
+    house.update(stub)
     assert reason_of(house, request()) == "only holder"
     house.update(real)
     house.rates.observe(NodeId("x"), Digest(A), sample(), 0.0)
@@ -724,7 +730,7 @@ def build(fleet: list[Any], rates: list[float], busy: list[tuple[str, str, float
 rates = st.lists(st.floats(0.0, 200.0), min_size=4, max_size=4)
 
 
-@settings(max_examples=200)
+@settings(patient, max_examples=200)
 @given(st.lists(views, min_size=1, max_size=4), rates, work, requests, st.floats(0, 1))
 def test_grants_respect_slots_and_exclusions(
     fleet: list[Any], speeds: list[float], busy: list[Any], asked: list[Any], dice: float
@@ -761,6 +767,7 @@ def test_grants_respect_slots_and_exclusions(
         assert entry.expected_start_s > 0
 
 
+@patient
 @given(st.lists(views, min_size=1, max_size=4), rates, work, requests, st.floats(0, 1))
 def test_equal_inputs_give_equal_answers(
     fleet: list[Any], speeds: list[float], busy: list[Any], asked: list[Any], dice: float
@@ -772,6 +779,7 @@ def test_equal_inputs_give_equal_answers(
     assert twin.assign(*queue, now_s=60.0, dice=dice) == first
 
 
+@patient
 @given(
     st.lists(st.floats(2.0, 200.0), min_size=4, max_size=4),
     st.sets(st.sampled_from(names)),

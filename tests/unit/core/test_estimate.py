@@ -26,7 +26,7 @@ from sollold.core.estimate import (
 from sollold.core.model import Digest, ModelView, NodeKind, NodeView, RunnerKey
 from sollold.core.pair import Rates
 from sollold.core.timeline import Timeline
-from tests.unit.core.routing_values import A, B, C, model, node, request, resident, running
+from tests.unit.core.routing_values import A, B, C, model, node, patient, request, resident, running
 
 RATES = Rates(
     prefill_tps=100.0,
@@ -56,6 +56,7 @@ def row(view: NodeView | None = None, held: ModelView | None = None, **fields: A
 # Terms
 
 
+@patient
 @given(st.floats(0.01, 1e4), st.floats(0.0, 1e5))
 def test_what_has_lasted_long_will_last_longer(expected_s: float, elapsed_s: float) -> None:
     left = remainder(expected_s, elapsed_s)
@@ -163,6 +164,7 @@ loads = st.sampled_from(
 weights = st.builds(Weights, **{name: st.floats(0, 3) for name in Weights.__struct_fields__})
 
 
+@patient
 @given(
     loads, weights, st.booleans(), st.booleans(), st.booleans(), st.floats(0, 1), st.floats(0, 9000)
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sollold.core.load import Load
 from sollold.core.model import Digest, NodeId, RequestId, RunnerKey
-from tests.unit.core.routing_values import A, B, House, node, request, running
+from tests.unit.core.routing_values import A, B, House, node, patient, request, running
 
 RUNNER = RunnerKey(Digest(A), ())
 
@@ -68,6 +68,7 @@ def test_start_keeps_what_the_grant_promised() -> None:
     assert (started.is_loading, started.has_first_byte) == (False, True)
 
 
+@patient
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("nop"), st.sampled_from("xy"))))
 def test_any_interleaving_returns_to_zero(steps: list[tuple[int, str, str]]) -> None:
     load = Load()

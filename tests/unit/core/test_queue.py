@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sollold.core.model import RequestId
 from sollold.core.queue import Queue
 from sollold.errors import QueueFull
-from tests.unit.core.routing_values import ids, request
+from tests.unit.core.routing_values import ids, patient, request
 
 
 def test_first_come_first_served_among_equals() -> None:
@@ -86,6 +86,7 @@ def test_one_client_cannot_fill_the_queue() -> None:
 arrivals = st.lists(st.tuples(st.floats(0, 1000), st.integers(1, 10)), min_size=2, max_size=30)
 
 
+@patient
 @given(arrivals, st.floats(0.1, 100))
 def test_nobody_is_overtaken_by_those_who_come_after_the_bound(
     coming: list[tuple[float, int]], age_step_s: float
@@ -101,6 +102,7 @@ def test_nobody_is_overtaken_by_those_who_come_after_the_bound(
         assert queue.place(later.id) == place + 1
 
 
+@patient
 @given(arrivals)
 def test_a_request_that_returns_finds_its_old_place(
     coming: list[tuple[float, int]],

@@ -22,7 +22,7 @@ from sollold.core.series import (
     FadingMean,
     Series,
 )
-from tests.unit.core.routing_values import A, B, sample
+from tests.unit.core.routing_values import A, B, patient, sample
 
 N = NodeId("n")
 O = NodeId("o")  # noqa: E741
@@ -45,6 +45,7 @@ def lone(one: Sample) -> pairs.PairRow:
 # Series and means
 
 
+@patient
 @given(st.lists(st.floats(0.5, 2.0), min_size=3, max_size=20), st.floats(0.0, 1e9))
 def test_one_outlier_cannot_leave_the_range_of_the_others(good: list[float], bad: float) -> None:
     series = Series()
@@ -78,6 +79,7 @@ def test_a_few_old_samples_are_better_than_none() -> None:
     assert series.value == 3.0
 
 
+@patient
 @given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0, 2000)), min_size=1, max_size=40))
 def test_a_series_is_the_median_of_what_it_keeps(steps: list[tuple[float, float]]) -> None:
     series, now_s = Series(), 0.0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sollold.core.model import NodeId, RequestId, WaitingRequest
 from sollold.core.queue import Queue
-from tests.unit.core.routing_values import House, node, request
+from tests.unit.core.routing_values import House, node, patient, request
 
 GRAIN_S = 0.06
 """The alarm is not set closer than 0.05 s ahead."""
@@ -118,7 +118,7 @@ def test_a_runaway_under_load(number: int) -> None:
     assert max(day.worst.values()) <= 1.0
 
 
-@settings(max_examples=60)
+@settings(patient, max_examples=60)
 @given(
     st.lists(st.floats(2.0, 200.0), min_size=1, max_size=4),
     st.lists(

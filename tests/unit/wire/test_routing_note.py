@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +17,7 @@ ANSWERS = (b'{"a":1}', b'{"a":{"b":2}}\n', b'{"a":1}\n{"done":true,"n":{}}\n')
 def test_any_split_gives_the_same_answer(answer: bytes, cuts: list[int]) -> None:
     note = RoutingNote(lambda: b'{"host":"x"}')
     places = sorted({0, len(answer), *(cut for cut in cuts if cut < len(answer))})
-    pairs = zip(places, places[1:], strict=False)
-    out = b"".join(note.feed(answer[a:b]) for a, b in pairs) + note.finish()
+    out = b"".join(note.feed(answer[a:b]) for a, b in pairwise(places)) + note.finish()
     lines = out.decode().splitlines()
     assert json.loads(lines[-1])["_sollol_routing"] == {"host": "x"}
     assert all("_sollol_routing" not in line for line in lines[:-1])
