@@ -154,9 +154,7 @@ class Admission:
         if self._is_pumping or len(self._queue):
             return False
         now_s, alone = self._clock(), (ticket.waiting,)
-        done = assign(
-            alone, self._nodes, self._load, now_s, policy=self._policy, dice=self._dice()
-        )
+        done = assign(alone, self._nodes, self._load, now_s, policy=self._policy, dice=self._dice())
         for grant in done.grants:
             self._start(ticket, grant, now_s)
         return bool(done.grants)

@@ -5,8 +5,9 @@ Owns the bytes of one reply until the client's stream takes over. Decides nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
+from sollold.wire.routes import InferenceRoute
 from sollold.wire.watch import JsonWatch, watch_for
 
 if TYPE_CHECKING:
@@ -15,26 +16,36 @@ if TYPE_CHECKING:
     from sollold.core.model import Grant
     from sollold.errors import UpstreamError
     from sollold.upstream.exchange import Exchange, Head
-    from sollold.wire.routes import InferenceRoute
     from sollold.wire.watch import Ending, Watch
+
+_NOTHING_SEEN: Final = JsonWatch(InferenceRoute.API_CHAT)
+"""What stands for the watch before a head came; it is never fed."""
+
+
+class Owner(Protocol):
+    """Whose attempt it is; called synchronously."""
+
+    def wake(self) -> None:
+        """Look: a reply is ready to be committed, or an attempt is over."""
+
+    def first_byte(self, attempt: Attempt) -> None:
+        """Note that the engine has begun to answer."""
+
+    def settled(self, attempt: Attempt) -> None:
+        """Free the slot: the node is done with the message, however it went. Called once."""
 
 
 class Attempt:
     """Receives one reply (`sollold.upstream.exchange.Receiver`).
 
     Until `sink` is set the body is held: a stream until its first content, a whole answer until it
-    is complete or larger than `hold_bytes`. `notify` is called when the run must look: the reply is
-    ready to be committed, or over. `on_settled` is called once, when the node is done with the
-    message, however it went; it frees the slot.
+    is complete or larger than `hold_bytes`.
     """
 
     __slots__ = (
         "_clock",
         "_ending",
         "_hold_bytes",
-        "_notify",
-        "_on_first_byte",
-        "_on_settled",
         "_route",
         "_watch",
         "bytes_in",
@@ -51,6 +62,7 @@ class Attempt:
         "is_over",
         "is_ready",
         "is_stream",
+        "owner",
         "sink",
         "started_s",
         "trial",
@@ -60,22 +72,18 @@ class Attempt:
         self,
         grant: Grant,
         route: InferenceRoute,
+        owner: Owner,
         *,
         clock: Callable[[], float],
         hold_bytes: int,
-        notify: Callable[[], None],
-        on_first_byte: Callable[[Attempt], None],
-        on_settled: Callable[[Attempt], None],
     ) -> None:
         self.grant = grant
+        self.owner = owner
         self._route = route
-        self._watch: Watch = JsonWatch(route)
+        self._watch: Watch = _NOTHING_SEEN
         self._ending: Ending | None = None
         self._clock = clock
         self._hold_bytes = hold_bytes
-        self._notify = notify
-        self._on_first_byte = on_first_byte
-        self._on_settled = on_settled
         self.exchange: Exchange | None = None
         self.head: Head | None = None
         self.held: list[bytes] = []
@@ -144,10 +152,12 @@ class Attempt:
     def on_head(self, head: Head) -> None:
         """Take the reply's head. No await."""
         self.head = head
-        if head.status == 200:
-            kind = (self.header(b"content-type") or b"").decode("latin-1")
-            self._watch = watch_for(self._route, kind)
-            self.is_stream = not isinstance(self._watch, JsonWatch)
+        if head.status != 200:
+            self._watch = JsonWatch(self._route)
+            return
+        kind = (self.header(b"content-type") or b"").decode("latin-1")
+        self._watch = watch_for(self._route, kind)
+        self.is_stream = not isinstance(self._watch, JsonWatch)
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body; once committed it goes straight to the client. No await."""
@@ -168,13 +178,13 @@ class Attempt:
             self.is_ready = True
             if self.exchange is not None:
                 self.exchange.pause()
-            self._notify()
+            self.owner.wake()
 
     def _first_byte(self) -> None:
         if self.is_stream and not self._watch.is_decided:
             return
         self.first_content_s = self._clock()
-        self._on_first_byte(self)
+        self.owner.first_byte(self)
 
     def on_end(self) -> None:
         """Take the end of the message. No await."""
@@ -202,15 +212,15 @@ class Attempt:
         self.ended_s = self._clock()
         if self.exchange is not None:
             self.exchange.abort()
-        self._on_settled(self)
+        self.owner.settled(self)
 
     def _settle(self) -> None:
         if self.is_over:
             return
         self.is_over = True
         self.ended_s = self._clock()
-        self._on_settled(self)
-        self._notify()
+        self.owner.settled(self)
+        self.owner.wake()
 
     def take_held(self) -> bytes:
         """Return what was held and forget it. No await."""

@@ -15,6 +15,7 @@ import msgspec
 from sollold.errors import SollolError
 from sollold.routing.record import Outcome, Phase
 from sollold.routing.run import RequestRun
+from sollold.routing.vigil import FirstBytes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -84,6 +85,7 @@ class Dispatcher:
         self.pools = pools
         self.settings = settings
         self.is_frozen = is_frozen
+        self.first_bytes = FirstBytes(wheel, self.clock, overdue_s=settings.overdue_s)
         self._learner = learner
         self._blame = blame
         self._reporter = reporter

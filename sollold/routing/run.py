@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from sollold.core.model import NodeId, RequestId, WaitingRequest
+from sollold.core.model import NodeId, RequestId, TaskKind, WaitingRequest
 from sollold.core.outcome import Fault, Verdict, is_same_refusal
 from sollold.errors import (
     ConnectFailed,
@@ -92,7 +92,7 @@ class RequestRun:
         self._suspicions: list[tuple[Attempt, str]] = []
         self._has_moved = False
         self._has_recalled = False
-        self._vigil = Vigil(self, dispatcher)
+        self._vigil: Vigil | None = None
         self._sleeper: asyncio.Future[None] | None = None
 
     async def serve(self) -> WholeAnswer | None:
@@ -109,7 +109,11 @@ class RequestRun:
                 attempt = self._ready_attempt()
                 if attempt is not None:
                     if self._weigh(attempt):
-                        return await self._commit(attempt)
+                        self._commit(attempt)
+                        if attempt.is_over and not attempt.is_stream:
+                            return self._whole(attempt)
+                        await self._stream(attempt)
+                        return None
                 elif self._grants:
                     await self._start(self._grants.pop())
                 elif self._live or self._ticket is not None:
@@ -180,24 +184,7 @@ class RequestRun:
     # Attempts -------------------------------------------------------------------------------
 
     async def _start(self, grant: Grant) -> None:
-        record = self.record
-        attempt = Attempt(
-            grant,
-            self.job.route,
-            clock=self._kit.clock,
-            hold_bytes=self._kit.settings.hold_bytes,
-            notify=self.wake,
-            on_first_byte=self._first_byte,
-            on_settled=self._settled,
-        )
-        self._live.append(attempt)
-        record.attempts += 1
-        record.node = grant.node
-        record.decision = grant.decision
-        record.phase = Phase.CONNECTING
-        if record.granted_s is None:
-            record.granted_s = attempt.started_s
-        self._kit.on_granted(record, attempt)
+        attempt = self._begin(grant)
         pool = self._kit.pools.get(grant.node)
         head = self.job.head_for(grant.node)
         if pool is None or head is None:
@@ -214,26 +201,57 @@ class RequestRun:
         attempt.exchange = exchange
         if attempt.is_over:
             return
-        record.phase = Phase.READING
+        self.record.phase = Phase.READING
         if attempt.is_ready:
             exchange.pause()
         elif attempt.first_content_s is None:
-            self._vigil.await_first_byte(attempt)
+            self._kit.first_bytes.add(attempt, self._overdue)
 
-    def _first_byte(self, attempt: Attempt) -> None:
+    def _begin(self, grant: Grant) -> Attempt:
+        """Note an attempt that is about to be sent. No await."""
+        kit, record = self._kit, self.record
+        attempt = Attempt(
+            grant, self.job.route, self, clock=kit.clock, hold_bytes=kit.settings.hold_bytes
+        )
+        self._live.append(attempt)
+        record.attempts += 1
+        record.node = grant.node
+        record.decision = grant.decision
+        record.phase = Phase.CONNECTING
+        if record.granted_s is None:
+            record.granted_s = attempt.started_s
+        kit.on_granted(record, attempt)
+        return attempt
+
+    def first_byte(self, attempt: Attempt) -> None:
         """Note that the engine has begun to answer. No await."""
         self._kit.on_first_byte(attempt)
-        self._vigil.forget(attempt)
+        self._forget(attempt)
         if attempt.is_detached:
             attempt.drop()
             return
-        is_embed = self.record.kind == "embed"
+        is_embed = self.record.kind is TaskKind.EMBED
         self.record.phase = Phase.EMBEDDING if is_embed else Phase.GENERATING
 
-    def _settled(self, attempt: Attempt) -> None:
+    def settled(self, attempt: Attempt) -> None:
         """Free the slot and learn: the node is done with the message. No await."""
-        self._vigil.forget(attempt)
+        self._forget(attempt)
         self._kit.settle(self, attempt)
+
+    def _overdue(self, attempt: Attempt) -> None:
+        self._watcher().overdue(attempt)
+
+    def _watcher(self) -> Vigil:
+        """Return the run's vigil, made when first needed: most runs never do."""
+        if self._vigil is None:
+            self._vigil = Vigil(self, self._kit)
+        return self._vigil
+
+    def _forget(self, attempt: Attempt) -> None:
+        """Watch an attempt no longer. No await."""
+        self._kit.first_bytes.forget(attempt)
+        if self._vigil is not None:
+            self._vigil.forget(attempt)
 
     def _ready_attempt(self) -> Attempt | None:
         for attempt in self._live:
@@ -319,24 +337,26 @@ class RequestRun:
 
     # Commit ---------------------------------------------------------------------------------
 
-    async def _commit(self, attempt: Attempt) -> WholeAnswer | None:
+    def _commit(self, attempt: Attempt) -> None:
+        """Choose a reply: from now on it is the client's answer. No await."""
         self._live.remove(attempt)
         for other in self._live:
             other.drop()
         self._live = [attempt]
-        self._accuse()
+        if self._suspicions:
+            self._accuse()
         self._withdraw()
-        self.record.node = attempt.grant.node
-        self.record.status = attempt.status
-        self.record.first_content_s = attempt.first_content_s
-        if attempt.is_over and not attempt.is_stream:
-            self._live.clear()
-            body = attempt.take_held()
-            self.record.bytes_out = len(body)
-            self.record.outcome = Outcome.OK if attempt.status < 400 else Outcome.CALLER
-            return WholeAnswer(attempt, body)
-        await self._stream(attempt)
-        return None
+        record = self.record
+        record.node = attempt.grant.node
+        record.status = attempt.status
+        record.first_content_s = attempt.first_content_s
+
+    def _whole(self, attempt: Attempt) -> WholeAnswer:
+        self._live.clear()
+        body = attempt.take_held()
+        self.record.bytes_out = len(body)
+        self.record.outcome = Outcome.OK if attempt.status < 400 else Outcome.CALLER
+        return WholeAnswer(attempt, body)
 
     async def _stream(self, attempt: Attempt) -> None:
         sink = attempt.sink = self._reply.sink()
@@ -344,7 +364,7 @@ class RequestRun:
             sink(attempt.take_held())
         await self._reply.start(attempt)
         if not attempt.is_over:
-            self._vigil.await_progress(attempt)
+            self._watcher().await_progress(attempt)
             while not attempt.is_over:
                 await self._sleep()
         self._live.clear()
@@ -420,11 +440,12 @@ class RequestRun:
 
     def _close(self) -> None:
         """Leave nothing behind: queue place, slots, connections, timers. No await."""
-        self._vigil.close()
+        if self._vigil is not None:
+            self._vigil.close()
         self._withdraw()
         for attempt in self._live:
             if not attempt.is_over and self._kit.may_detach(attempt):
-                self._vigil.forget(attempt)
+                self._forget(attempt)
                 self._kit.detach(attempt)
             else:
                 attempt.drop()

@@ -11,14 +11,50 @@ from typing import TYPE_CHECKING
 from sollold.errors import UpstreamTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sollold.routing.attempt import Attempt
     from sollold.routing.dispatch import Dispatcher
     from sollold.routing.run import RequestRun
-    from sollold.upstream.wheel import Timer
+    from sollold.upstream.wheel import Timer, TimerWheel
 
 _LONGEST_PAUSE_S = 5.0
 _SHORTEST_IDLE_STEP_S = 0.2
 _HUNG_FACTOR = 5.0
+
+
+class FirstBytes:
+    """Attempts that wait for their first byte, in the order in which they become overdue.
+
+    One timer for all of them: nearly every attempt leaves before its time has come.
+    """
+
+    def __init__(self, wheel: TimerWheel, clock: Callable[[], float], *, overdue_s: float) -> None:
+        self._wheel = wheel
+        self._clock = clock
+        self._overdue_s = overdue_s
+        self._due: dict[Attempt, tuple[float, Callable[[Attempt], None]]] = {}
+        self._timer: Timer | None = None
+
+    def add(self, attempt: Attempt, on_overdue: Callable[[Attempt], None]) -> None:
+        """Call `on_overdue` unless the attempt is forgotten before its time. No await."""
+        self._due[attempt] = (self._clock() + self._overdue_s, on_overdue)
+        if self._timer is None:
+            self._timer = self._wheel.after(self._overdue_s, self._look)
+
+    def forget(self, attempt: Attempt) -> None:
+        """Leave an attempt alone. No await."""
+        self._due.pop(attempt, None)
+
+    def _look(self) -> None:
+        self._timer = None
+        now_s = self._clock()
+        for attempt, (due_s, on_overdue) in tuple(self._due.items()):
+            if due_s > now_s:
+                self._timer = self._wheel.after(due_s - now_s, self._look)
+                return
+            del self._due[attempt]
+            on_overdue(attempt)
 
 
 class Vigil:
@@ -29,10 +65,6 @@ class Vigil:
         self._kit = kit
         self._timers: dict[Attempt, Timer] = {}
         self._is_closed = False
-
-    def await_first_byte(self, attempt: Attempt) -> None:
-        """Look into an attempt that is late with its first byte. No await."""
-        self._look_later(attempt, self._kit.settings.overdue_s)
 
     def await_progress(self, attempt: Attempt) -> None:
         """Look into a stream that stops. No await."""
@@ -54,9 +86,10 @@ class Vigil:
     # Before the first byte ---------------------------------------------------------------------
 
     def _look_later(self, attempt: Attempt, delay_s: float) -> None:
-        self._timers[attempt] = self._kit.wheel.after(delay_s, lambda: self._overdue(attempt))
+        self._timers[attempt] = self._kit.wheel.after(delay_s, lambda: self.overdue(attempt))
 
-    def _overdue(self, attempt: Attempt) -> None:
+    def overdue(self, attempt: Attempt) -> None:
+        """Look into an attempt that is late with its first byte. No await."""
         self._timers.pop(attempt, None)
         if not self._is_settled(attempt):
             self._kit.spawn(self._investigate(attempt))

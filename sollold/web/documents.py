@@ -382,7 +382,7 @@ def _loaded(view: NodeView) -> tuple[api_types.LoadedModel, ...] | None:
 
 
 def _why_waiting(node: NodeId | None) -> str | None:
-    return None if node is None else f"waits for {node}"
+    return None if node is None else f"{node} is full"
 
 
 def _why_here(record: RequestRecord) -> str | None:

@@ -63,7 +63,9 @@ def wait_for_nodes(daemon: DaemonProcess, count: int) -> None:
     wait_until(
         lambda: count_up(daemon) == count,
         limit_s=_KNOWN_WITHIN_S,
-        failure=lambda: f"{count_up(daemon)} nodes are up, not {count}: {daemon.log_text()[-2000:]}",
+        failure=lambda: (
+            f"{count_up(daemon)} nodes are up, not {count}: {daemon.log_text()[-2000:]}"
+        ),
     )
 
 

@@ -53,14 +53,31 @@ def _is_theirs_alone(direct: Answer, through: Answer) -> bool:
 
 
 WANTED = (
-    Wanted("added-headers", _ANY, "header (via|server|x-request-id|x-accel-buffering|x-sollold-.*)"),
+    Wanted(
+        "added-headers", _ANY, "header (via|server|x-request-id|x-accel-buffering|x-sollold-.*)"
+    ),
     Wanted("holders-in-tags", _ANY, r"body\[\]\.models\[\]\.nodes"),
     Wanted("first-fault", "two faults", _ANYWHERE, _both_refuse),
     Wanted("malformed-http", "malformed", _ANYWHERE, lambda direct, _: direct.status >= 400),
     Wanted("odd-targets", "odd targets", _ANYWHERE),
-    Wanted("rules-before-redirects", "redirects", _ANYWHERE, lambda _, through: through.status in {301, 307, 403}),
-    Wanted("ipv6-hosts", "IPv6 hosts", _ANYWHERE, lambda direct, through: (direct.status, through.status) == (403, 200)),
-    Wanted("content-encoding", "encodings", _ANYWHERE, lambda _, through: through.status in {200, 400, 415}),
+    Wanted(
+        "rules-before-redirects",
+        "redirects",
+        _ANYWHERE,
+        lambda _, through: through.status in {301, 307, 403},
+    ),
+    Wanted(
+        "ipv6-hosts",
+        "IPv6 hosts",
+        _ANYWHERE,
+        lambda direct, through: (direct.status, through.status) == (403, 200),
+    ),
+    Wanted(
+        "content-encoding",
+        "encodings",
+        _ANYWHERE,
+        lambda _, through: through.status in {200, 400, 415},
+    ),
     Wanted("header-count", "many headers", _ANYWHERE, lambda _, through: through.status == 400),
     Wanted("not-served", "not served", _ANYWHERE, _is_theirs_alone),
     Wanted("own-routes", "ours", _ANYWHERE, _is_ours_alone),

@@ -31,13 +31,13 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MODELS = (
-    ModelSpec(name="a", share=0.7, speed=1.0, output_tokens=150.0),
-    ModelSpec(name="b", share=0.2, speed=0.7, output_tokens=150.0),
-    ModelSpec(name="c", share=0.1, speed=1.5, output_tokens=150.0),
+    ModelSpec(name="a", share=0.7, speed=1.0, output_tokens=120.0),
+    ModelSpec(name="b", share=0.2, speed=0.7, output_tokens=120.0),
+    ModelSpec(name="c", share=0.1, speed=1.5, output_tokens=120.0),
 )
-PROMPT_TOKENS = 400.0
-PROMPT_SIGMA = 1.0
-OUTPUT_SIGMA = 0.8
+PROMPT_TOKENS = 300.0
+PROMPT_SIGMA = 0.9
+OUTPUT_SIGMA = 0.7
 BURST = 3.0
 BURST_GAP_S = 0.3
 
@@ -69,9 +69,9 @@ def _node(name: str, tps: float, load_s: float, room: int, foreign: float = 0.0)
 _MIXED = ((120.0, 4.0, 3), (60.0, 6.0, 2), (40.0, 8.0, 2), (20.0, 10.0, 2), (10.0, 15.0, 1),
           (5.0, 20.0, 1))  # fmt: skip
 FLEETS = {
-    "equal": tuple(_node(f"n{i}", 40.0, 8.0, 3) for i in range(4)),
+    "equal": tuple(_node(f"n{i}", 40.0, 10.0, 2) for i in range(4)),
     "mixed": tuple(_node(f"n{i}", *row) for i, row in enumerate(_MIXED)),
-    "tight": tuple(_node(f"n{i}", 40.0, 8.0, 1) for i in range(4)),
+    "tight": tuple(_node(f"n{i}", 40.0, 10.0, 1) for i in range(4)),
     "one_fast": tuple(_node(f"n{i}", 120.0 if i == 0 else 10.0, 5.0, 3) for i in range(4)),
     "shared": tuple(_node(f"n{i}", *row, 0.3) for i, row in enumerate(_MIXED)),
 }

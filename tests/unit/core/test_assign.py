@@ -18,7 +18,7 @@ from sollold.core.assign import (
     recall_due_s,
     recall_target,
 )
-from sollold.core.compare import SHOWN_CANDIDATES
+from sollold.core.compare import SHOWN_CANDIDATES, Comparison, Scene
 from sollold.core.estimate import Tuning, Weights
 from sollold.core.model import (
     Candidate,
@@ -765,6 +765,27 @@ def test_grants_respect_slots_and_exclusions(
     assert result.next_wakeup_s is None or result.next_wakeup_s > 60.0
     for entry in result.reservations:
         assert entry.expected_start_s > 0
+
+
+@settings(patient, max_examples=200)
+@given(st.lists(views, min_size=1, max_size=4), rates, work, requests)
+def test_short_cuts_agree_with_the_full_picture(
+    fleet: list[Any], speeds: list[float], busy: list[Any], asked: list[Any]
+) -> None:
+    house = build(fleet, speeds, busy)
+    policy = AssignPolicy()
+    for number, fields in enumerate(asked):
+        one = request(number, **fields)
+        field = house.table.field(one, 60.0, policy.weights, policy.tuning)
+        short, full = (Scene(house.load, house.rates, 60.0, policy.weights) for _ in range(2))
+        for row in field.rows:
+            if row.node in house.load.busy:
+                full.timeline(row)
+        quick, slow = Comparison(field, one, short), Comparison(field, one, full)
+        assert quick.costs == pytest.approx(slow.costs)
+        for place in range(len(field.rows)):
+            assert quick.starts_now(place) == slow.starts_now(place)
+            assert quick.offer(place) == slow.offer(place)
 
 
 @patient

@@ -30,6 +30,22 @@ def test_counts_by_node_runner_and_client() -> None:
     assert [one.request for one in load] == ["r-1", "r-2", "r-3"]
 
 
+def test_loads_in_progress_are_known_per_node() -> None:
+    load = Load()
+    load.add(running(1, "n", is_loading=True))
+    load.add(running(2, "n", is_loading=True))
+    load.add(running(3, "o", is_loading=True))
+    load.add(running(4, "p"))
+    assert [load.is_loading(NodeId(name)) for name in "nop"] == [True, True, False]
+    load.note_first(RequestId("r-1"))
+    load.note_first(RequestId("r-1"))
+    assert load.is_loading(NodeId("n"))
+    load.remove(RequestId("r-2"), 1.0)
+    load.note_first(RequestId("r-4"))
+    load.remove(RequestId("r-1"), 1.0)
+    assert [load.is_loading(NodeId(name)) for name in "nop"] == [False, True, False]
+
+
 def test_a_request_is_added_and_removed_once() -> None:
     load = Load()
     load.add(running(1, "n"))
@@ -84,6 +100,7 @@ def test_any_interleaving_returns_to_zero(steps: list[tuple[int, str, str]]) -> 
         for name in "nop":
             assert load.count(NodeId(name)) == sum(on == name for on, _ in held.values())
             assert len(load.on_runner(NodeId(name), RUNNER)) == load.count(NodeId(name))
+            assert load.count_on_runner(NodeId(name), RUNNER) == load.count(NodeId(name))
         for name in "xy":
             assert load.of_client(name) == sum(client == name for _, client in held.values())
     for number in list(held):
