@@ -221,6 +221,7 @@ class _Flow:
         )
         know.registry.subscribe(departures.look)
         know.registry.subscribe(self.admission.fleet_changed)
+        know.registry.subscribe(self.dispatcher.fleet_changed)
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,8 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
 _LAG_STEP_S = 0.5
-_STATUS_STEP_S = 5.0
+_STATUS_STEP_S = 1.0
+_FIRST_LOOK_S = 1.0
 _KEEPALIVE_S = 75.0
 
 _log = logging.getLogger(__name__)
@@ -208,6 +209,7 @@ async def _serve(
     async with asyncio.TaskGroup() as group:
         loops = Loops(group)
         _start_loops(loops, built, notifier)
+        await _look_once(built)
         await _listen(runner, extra, listeners)
         _say_ready(built, notifier, listeners)
         gc.collect()
@@ -246,8 +248,11 @@ async def _watch_lag(built: Built) -> None:
 
 
 async def _tell_status(built: Built, notifier: Notifier) -> None:
+    told = ""
     while True:
-        notifier.status(_sentence(built))
+        sentence = _sentence(built)
+        if sentence != told and notifier.status(sentence):
+            told = sentence
         await asyncio.sleep(_STATUS_STEP_S)
 
 
@@ -264,6 +269,13 @@ def _sentence(built: Built) -> str:
         f"{usable} of {status.nodes.total} nodes usable, "
         f"{status.requests.running} running, {status.requests.queued} queued"
     )
+
+
+async def _look_once(built: Built) -> None:
+    """Let the first probes end, so that the first request finds nodes; not for long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_LOOK_S):
+            await built.prober.first_round.wait()
 
 
 async def _listen(runner: web.AppRunner, extra: web.AppRunner, listeners: Listeners) -> None:

@@ -231,9 +231,13 @@ class _Pass:
     def _due_s(self, table: Comparison, place: int, request: WaitingRequest) -> float:
         """Return until when the request may wait beside a free row: as long as that would take."""
         offer = table.offer(place)
+        node = table.field.rows[place].node
         since_s = request.arrival_s
-        if offer.occupancy == 1:
-            since_s = max(since_s, self._load.idle_since(table.field.rows[place].node))
+        if node not in self._load.busy:
+            since_s = max(since_s, self._load.idle_since(node))
+        elif offer.load_s > 0:
+            # It works: its memory is not to be turned over for a request that can wait.
+            return INFINITE
         return since_s + offer.wait_s + table.price(place, offer).service_s
 
     def _wake_when_back(self, field: Field) -> None:

@@ -68,7 +68,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The view lists the model, loaded with other options."""
     load_s: float
     """What loading would take; zero for kinds that do not load on request."""
-    room: int
+    is_full: bool
+    """One more model would evict one."""
     round_trip_s: float
     overhead_s: float
     prompt_token_s: float
@@ -139,7 +140,8 @@ def make_row(
 ) -> Row:
     """Gather what depends neither on load nor on size."""
     loads = is_self_loading(view, model)
-    resident = next((one for one in view.residents if one.digest == model.digest), None)
+    residents = trusted_residents(view)
+    resident = next((one for one in residents if one.digest == model.digest), None)
     is_resident = not loads or (resident is not None and fits(resident, options))
     decode = rates.decode
     round_trip_s = (view.probe_ms or 0.0) / 1000.0
@@ -153,7 +155,7 @@ def make_row(
         is_assumed=is_resident and resident is not None and resident.options is None,
         is_clash=resident is not None and not is_resident,
         load_s=rates.load_s if loads else 0.0,
-        room=max(1, view.resident_room),
+        is_full=len(residents) >= max(1, view.resident_room),
         round_trip_s=round_trip_s,
         overhead_s=rates.overhead_s,
         prompt_token_s=1.0 / (rates.embed_tps if is_embed else rates.prefill_tps),
@@ -167,6 +169,11 @@ def make_row(
         is_plain=is_resident and slots == 1 and rates.overhead_s >= ROUND_TRIPS * round_trip_s,
         salt=crc32(view.id.encode()) / 2**32,
     )
+
+
+def trusted_residents(view: NodeView) -> tuple[ResidentView, ...]:
+    """Return the newest models in memory: more than have room were noted before a fresh list."""
+    return view.residents[-max(1, view.resident_room) :]
 
 
 def is_self_loading(view: NodeView, model: ModelView) -> bool:
@@ -186,7 +193,7 @@ def idle_offer(row: Row) -> Offer:
     """Return the offer of a node on which nothing of ours runs."""
     if row.is_resident:
         return _READY
-    evicts = row.is_clash or len(row.view.residents) >= row.room
+    evicts = row.is_clash or row.is_full
     return Offer(0.0, row.load_s, row.load_s if evicts else 0.0, 1, True)
 
 

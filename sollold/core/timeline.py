@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sollold.core.estimate import Offer, remainder
+from sollold.core.estimate import Offer, remainder, trusted_residents
 from sollold.core.slots import allowance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sollold.core.estimate import Row
-    from sollold.core.model import Digest, LoadOptions, NodeView, ResidentView, Running
+    from sollold.core.model import Digest, LoadOptions, NodeView, Running
 
 SHORTEST_LOAD_S = 0.001
 """Keeps a load in progress visible when nobody said how long it takes."""
@@ -62,13 +62,12 @@ class Timeline:
             self._add(one, now_s)
         self._idle = [
             resident.digest
-            for resident in sorted(view.residents, key=_expiry)
+            for resident in trusted_residents(view)
             if resident.digest not in self._lanes
         ]
-        if self._load_free_s > 0:
-            # The view is older than the load; what expires first made room for it.
-            excess = len(self._idle) + len(self._lanes) - self._room
-            del self._idle[: max(0, excess)]
+        if len(self._idle) + len(self._lanes) > self._room:
+            # The view is older than a load of ours, and the node chose what made room for it.
+            self._idle = []
 
     def offer(self, row: Row) -> Offer:
         """Return when this node could take a request of the row's sort."""
@@ -161,7 +160,3 @@ class Timeline:
             if digest in self._idle:
                 self._idle.remove(digest)
         return lane
-
-
-def _expiry(resident: ResidentView) -> str:
-    return resident.expires_at

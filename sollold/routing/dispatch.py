@@ -165,6 +165,10 @@ class Dispatcher:
     def on_first_byte(self, attempt: Attempt) -> None:
         """Note that an engine has begun to answer. No await."""
         self.admission.note_first_byte(attempt.grant.decision.request)
+        if attempt.status != 200:
+            return
+        if attempt.grant.is_load:
+            self._learner.loaded(attempt.grant)
         if attempt.is_stream:
             self._learner.first_token(attempt)
 
@@ -221,6 +225,18 @@ class Dispatcher:
             return False
         return self.admission.recall_target(mine, waiting) is not None
 
+    def fleet_changed(self) -> None:
+        """Let go of detached loads that a node's own list shows to be done. No await."""
+        for attempt in list(self._detached):
+            if self._is_loaded(attempt.grant):
+                attempt.drop()
+
+    def _is_loaded(self, grant: Grant) -> bool:
+        view = self.admission.view(grant.node)
+        return view is not None and any(
+            resident.digest == grant.runner.digest for resident in view.residents
+        )
+
     def may_detach(self, attempt: Attempt) -> bool:
         """Whether the node is loading the model for this attempt and may go on doing so."""
         return (
@@ -229,6 +245,7 @@ class Dispatcher:
             and attempt.first_content_s is None
             and attempt.exchange is not None
             and attempt.exchange.is_sent
+            and not self._is_loaded(attempt.grant)
             and len(self._detached) < _MAX_DETACHED
         )
 

@@ -82,6 +82,13 @@ class Learner:
         self._occupancy[request] = (self._load.count(grant.node), running)
         self._slots.note_started(request, grant.node, grant.runner, running)
 
+    def loaded(self, grant: Grant) -> None:
+        """Note that a node has loaded a model for us. No await."""
+        runner = grant.runner
+        self._registry.note_resident(
+            grant.node, grant.decision.model, runner.digest, runner.options
+        )
+
     def first_token(self, attempt: Attempt) -> None:
         """Judge from a first token how many requests its runner can take at once. No await."""
         grant = attempt.grant
@@ -109,8 +116,6 @@ class Learner:
         grant = attempt.grant
         now_s = self._clock()
         node, digest = grant.node, grant.runner.digest
-        if grant.is_load:
-            self._registry.note_resident(node, job.waiting.model, digest, grant.runner.options)
         counters = attempt.ending().counters
         first_s = 0.0
         if attempt.first_content_s is not None and attempt.is_stream:

@@ -223,7 +223,7 @@ class Edge:
         if raw.startswith("/") and bare in self._methods:
             if clean != raw:
                 return _redirect(request, clean, 307)
-            if bare != raw:
+            if bare != raw and request.method in self._methods[bare]:
                 return _redirect(request, bare, 301 if request.method == "GET" else 307)
         return web.Response(status=404, body=b"404 page not found", content_type="text/plain")
 

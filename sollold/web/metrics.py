@@ -165,7 +165,7 @@ class Metrics(Collector):
         self._taken: list[Metric] = []
         self._page = b""
         self._page_s = -_CACHE_S
-        self._rendering: asyncio.Task[bytes] | None = None
+        self._rendering: asyncio.Task[None] | None = None
 
     def watch(
         self, fleet: Callable[[], Fleet], admission: Admission, dispatcher: Dispatcher
@@ -227,16 +227,16 @@ class Metrics(Collector):
         if now_s - self._page_s >= _CACHE_S:
             if self._rendering is None:
                 self._rendering = asyncio.create_task(self._render(), name="metrics")
-            self._page = await asyncio.shield(self._rendering)
+            await asyncio.shield(self._rendering)
         response = web.Response(body=self._page)
         response.headers["Content-Type"] = CONTENT_TYPE
         return response
 
-    async def _render(self) -> bytes:
+    async def _render(self) -> None:
         try:
             self.take()
             page = await asyncio.to_thread(generate_latest, self)
-            self._page_s = asyncio.get_running_loop().time()
-            return page
+            # Together, or a reader in between would get the page before this one as a fresh one.
+            self._page, self._page_s = page, asyncio.get_running_loop().time()
         finally:
             self._rendering = None

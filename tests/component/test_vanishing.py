@@ -163,3 +163,17 @@ async def test_hundreds_that_vanish_at_random_leave_nothing() -> None:
         for node in nodes:
             await node.until(partial(is_idle, node))
         assert (await lab.chat()).status == 200
+
+
+async def test_a_load_left_alone_does_not_go_on_to_answer_nobody() -> None:
+    node = FakeNode(load_s=0.4, rate=10.0, answer_tokens=1000)
+    async with Lab([node], health={"interval_s": 0.2}) as lab:
+        asking = asyncio.create_task(lab.chat())
+        await node.until(lambda: node.waiting == 1)
+        asking.cancel()
+        await lab.until(lambda: lab.built.dispatcher.detached_count == 1)
+        await node.until(lambda: node.active == 1)
+        await node.until(lambda: node.active == 0)
+        assert len(node.residents) == 1
+        await lab.until(lambda: lab.built.dispatcher.detached_count == 0)
+        lab.assert_idle()

@@ -5,103 +5,118 @@ What differs on purpose is declared here and, with its reason, in docs/compatibi
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psutil
 import pytest
 
-from tests.real.asking import send, start_daemon
-from tests.real.cases import GROUPS, name_of
+from tests.fakes.look import Client, End
+from tests.real.case import name_of, send
+from tests.real.cases import ALIKE, UNLIKE
 from tests.real.compare import differences
+from tests.real.daemons import running_daemon
+from tests.stack.http import get_json, post_json, wait_until
+from tests.stack.store import TINY, TINY_SHORT, TINY_USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.fakes.cases import Case
     from tests.fakes.look import Answer
-    from tests.real.cases import RawCase
+    from tests.real.case import AnyCase
     from tests.real.compare import Difference
+    from tests.stack.fixtures import NewNode
     from tests.stack.ollama import OllamaServer
 
 pytestmark = pytest.mark.real
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "compatibility.md"
-_ANY = "any"
-_ANYWHERE = ".*"
+_ROW = re.compile(r"^\| `([a-z0-9-]+)` \|", re.MULTILINE)
+_PROBED_WITHIN_S = 15.0
 
 
 class Wanted(NamedTuple):
-    """A difference on purpose: where it shows, for which group of cases, and what is so instead."""
+    """A difference on purpose, in one group of cases or in all (""), and what must be so then."""
 
     name: str
     group: str
-    place: str
-    holds: Callable[[Answer, Answer], bool] = lambda direct, through: True
+    place: str = ".*"
+    holds: Callable[[Answer, Answer], bool] = lambda _direct, _through: True
+
+    def explains(self, group: str, pair: Pair, found: Difference) -> bool:
+        """Whether this is the difference that was found."""
+        return (
+            self.group in {"", group}
+            and re.fullmatch(self.place, found.place) is not None
+            and self.holds(pair.direct, pair.through)
+        )
+
+
+class Pair(NamedTuple):
+    """The answers to one case, and in what they differ."""
+
+    daemon: str
+    direct: Answer
+    through: Answer
+    found: list[Difference]
 
 
 def _both_refuse(direct: Answer, through: Answer) -> bool:
-    return direct.status >= 400 and through.status >= 400
+    return direct.status in range(400, 500) and through.status in range(400, 500)
 
 
-def _is_ours_alone(direct: Answer, through: Answer) -> bool:
+def _only_we_answer(direct: Answer, through: Answer) -> bool:
     return (direct.status, through.status) == (404, 200)
 
 
-def _is_theirs_alone(direct: Answer, through: Answer) -> bool:
-    return (through.status, through.body) == (404, b"404 page not found")
+def _we_know_no_such_path(_direct: Answer, through: Answer) -> bool:
+    return through.status == 404 and through.body in {b"404 page not found", b""}
 
+
+def _status(*allowed: int) -> Callable[[Answer, Answer], bool]:
+    return lambda _direct, through: through.status in allowed
+
+
+_ADDED = r"header (via|server|x-request-id|x-accel-buffering|x-sollold-(?!error).*)"
 
 WANTED = (
-    Wanted(
-        "added-headers", _ANY, "header (via|server|x-request-id|x-accel-buffering|x-sollold-.*)"
-    ),
-    Wanted("holders-in-tags", _ANY, r"body\[\]\.models\[\]\.nodes"),
-    Wanted("first-fault", "two faults", _ANYWHERE, _both_refuse),
-    Wanted("malformed-http", "malformed", _ANYWHERE, lambda direct, _: direct.status >= 400),
-    Wanted("odd-targets", "odd targets", _ANYWHERE),
-    Wanted(
-        "rules-before-redirects",
-        "redirects",
-        _ANYWHERE,
-        lambda _, through: through.status in {301, 307, 403},
-    ),
-    Wanted(
-        "ipv6-hosts",
-        "IPv6 hosts",
-        _ANYWHERE,
-        lambda direct, through: (direct.status, through.status) == (403, 200),
-    ),
-    Wanted(
-        "content-encoding",
-        "encodings",
-        _ANYWHERE,
-        lambda _, through: through.status in {200, 400, 415},
-    ),
-    Wanted("header-count", "many headers", _ANYWHERE, lambda _, through: through.status == 400),
-    Wanted("not-served", "not served", _ANYWHERE, _is_theirs_alone),
-    Wanted("own-routes", "ours", _ANYWHERE, _is_ours_alone),
+    Wanted("added-headers", "", _ADDED, lambda direct, _: "via" not in direct.headers),
+    Wanted("own-errors-marked", "", "header x-sollold-error", lambda _, ours: ours.status >= 400),
+    Wanted("holders-in-tags", "", r"body\[\]\.models\[\]\.nodes"),
+    Wanted("first-fault", "two faults", holds=_both_refuse),
+    Wanted("malformed-http", "malformed", holds=lambda direct, _: direct.status >= 400),
+    Wanted("odd-targets", "odd targets", holds=_status(204, 404)),
+    Wanted("rules-before-redirects", "redirects", holds=_status(301, 307, 403)),
+    Wanted("ipv6-hosts", "IPv6 hosts", holds=_status(200)),
+    Wanted("content-encoding", "encodings", holds=_status(200, 400, 415)),
+    Wanted("header-count", "many header fields", holds=_status(400)),
+    Wanted("not-served", "not served", holds=_we_know_no_such_path),
+    Wanted("own-routes", "ours", holds=_only_we_answer),
 )
 
 
 class Fleet:
-    """One node asked directly, through a daemon of its own, and through one with three nodes."""
+    """One node asked directly, through a daemon of its own, and through one over three nodes."""
 
-    def __init__(self, direct: str, through: dict[str, str]) -> None:
-        self._direct = direct
-        self._through = through
-        self._found: dict[int, dict[str, tuple[Answer, Answer, list[Difference]]]] = {}
+    def __init__(self, nodes: tuple[OllamaServer, ...], one: str, three: str) -> None:
+        self.nodes = nodes
+        self.one = one
+        self.three = three
+        self._asked: dict[int, list[Pair]] = {}
 
-    def ask(self, case: Case | RawCase) -> dict[str, tuple[Answer, Answer, list[Difference]]]:
-        """Both answers and their differences, by daemon; asked once."""
-        if id(case) not in self._found:
-            direct = send(self._direct, case)
-            answers = {name: send(url, case) for name, url in self._through.items()}
-            self._found[id(case)] = {
-                name: (direct, through, differences(direct, through))
-                for name, through in answers.items()
-            }
-        return self._found[id(case)]
+    def ask(self, case: AnyCase) -> list[Pair]:
+        """The answers of both daemons beside the direct one; asked once."""
+        if id(case) not in self._asked:
+            direct = send(self.nodes[0].url, case)
+            answers = [("one", send(self.one, case)), ("three", send(self.three, case))]
+            self._asked[id(case)] = [
+                Pair(name, direct, through, differences(direct, through))
+                for name, through in answers
+            ]
+        return self._asked[id(case)]
 
 
 @pytest.fixture(scope="module")
@@ -109,50 +124,169 @@ def fleet(
     _session_nodes: tuple[OllamaServer, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
     """Three nodes behind two daemons."""
-    one = start_daemon(tmp_path_factory.mktemp("one"), _session_nodes[:1])
-    try:
-        three = start_daemon(tmp_path_factory.mktemp("three"), _session_nodes)
-        try:
-            yield Fleet(_session_nodes[0].url, {"one": one.api_url, "three": three.api_url})
-        finally:
-            three.close()
-    finally:
-        one.close()
+    folder = tmp_path_factory.mktemp("daemons")
+    with (
+        running_daemon(folder / "one", _session_nodes[:1]) as one,
+        running_daemon(folder / "three", _session_nodes) as three,
+    ):
+        yield Fleet(_session_nodes, one.api_url, three.api_url)
 
 
-def _explains(
-    wanted: Wanted, group: str, found: Difference, direct: Answer, through: Answer
-) -> bool:
-    return (
-        wanted.group in {_ANY, group}
-        and re.fullmatch(wanted.place, found.place) is not None
-        and wanted.holds(direct, through)
-    )
-
-
-@pytest.mark.parametrize(
-    ("group", "case"),
-    [
+def _params(groups: dict[str, list[AnyCase]]) -> list[Any]:
+    return [
         pytest.param(group, case, id=f"{group}: {name_of(case)}")
-        for group, cases in GROUPS.items()
+        for group, cases in groups.items()
         for case in cases
-    ],
-)
-def test_answers_as_ollama_does(group: str, case: Case | RawCase, fleet: Fleet) -> None:
-    for name, (direct, through, found) in fleet.ask(case).items():
+    ]
+
+
+@pytest.mark.parametrize(("group", "case"), _params(ALIKE | UNLIKE))
+def test_answers_as_ollama_does(group: str, case: AnyCase, fleet: Fleet) -> None:
+    for pair in fleet.ask(case):
         unwanted = [
-            difference
-            for difference in found
-            if not any(_explains(item, group, difference, direct, through) for item in WANTED)
+            found
+            for found in pair.found
+            if not any(wanted.explains(group, pair, found) for wanted in WANTED)
         ]
-        assert not unwanted, name
+        assert not unwanted, pair.daemon
 
 
 @pytest.mark.parametrize("wanted", WANTED, ids=lambda wanted: wanted.name)
 def test_what_is_declared_does_differ(wanted: Wanted, fleet: Fleet) -> None:
-    groups = GROUPS.values() if wanted.group == _ANY else [GROUPS[wanted.group]]
-    for case in (case for cases in groups for case in cases):
-        for direct, through, found in fleet.ask(case).values():
-            if any(_explains(wanted, wanted.group, item, direct, through) for item in found):
+    groups = {wanted.group: UNLIKE[wanted.group]} if wanted.group else ALIKE
+    for group, cases in groups.items():
+        for pair in (pair for case in cases for pair in fleet.ask(case)):
+            if any(wanted.explains(group, pair, found) for found in pair.found):
                 return
     pytest.fail("no case shows it")
+
+
+def test_every_group_that_may_differ_says_how() -> None:
+    assert {wanted.group for wanted in WANTED} - {""} == UNLIKE.keys()
+
+
+def test_the_document_lists_what_is_declared() -> None:
+    listed = _ROW.findall(_DOCUMENT.read_text())
+
+    assert sorted(listed) == sorted([wanted.name for wanted in WANTED] + list(BEHAVIOUR))
+
+
+# What two answers side by side cannot show ----------------------------------------------------
+
+
+def test_loaded_models_are_listed_once_per_node(fleet: Fleet) -> None:
+    for node in fleet.nodes:
+        node.load("tiny")
+    expected = {f"n{number}": _loaded(node.url) for number, node in enumerate(fleet.nodes, 1)}
+
+    for url, names in ((fleet.one, {"n1"}), (fleet.three, set(expected))):
+        wanted = {name: expected[name] for name in names}
+        wait_until(
+            lambda url=url, wanted=wanted: _loaded_by_node(url) == wanted,
+            limit_s=_PROBED_WITHIN_S,
+            failure=lambda url=url: f"{_loaded_by_node(url)} instead of {expected}",
+        )
+        rows = get_json(f"{url}/api/ps")["models"]
+        ends = [row["expires_at"] for row in rows]
+        assert ends == sorted(ends, reverse=True)
+
+
+def _loaded(url: str) -> list[dict[str, Any]]:
+    return _sorted(get_json(f"{url}/api/ps")["models"])
+
+
+def _loaded_by_node(url: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in get_json(f"{url}/api/ps")["models"]:
+        found.setdefault(row.pop("node"), []).append(row)
+    return {name: _sorted(rows) for name, rows in found.items()}
+
+
+def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def test_models_are_listed_newest_first(new_node: NewNode, tmp_path: Path) -> None:
+    node = new_node(models=[TINY, TINY_SHORT, TINY_USER])
+    manifests = node.models_dir / "manifests" / "registry.ollama.ai"
+    for age_s, name in (
+        (20, "library/tiny/short"),
+        (3, "user/tiny/latest"),
+        (7, "library/tiny/latest"),
+    ):
+        os.utime(manifests / name, (1_700_000_000 - age_s,) * 2)
+
+    with running_daemon(tmp_path / "daemon", [node]) as daemon:
+        for url in (node.url, daemon.api_url):
+            names = [model["name"] for model in get_json(f"{url}/api/tags")["models"]]
+            ids = [model["id"] for model in get_json(f"{url}/v1/models")["data"]]
+            assert names == ids == ["user/tiny:latest", "tiny:latest", "tiny:short"]
+
+
+def test_no_models_are_an_empty_list(new_node: NewNode, tmp_path: Path) -> None:
+    node = new_node(models=[])
+
+    with running_daemon(tmp_path / "daemon", [node]) as daemon:
+        lists = [get_json(f"{url}/v1/models")["data"] for url in (node.url, daemon.api_url)]
+        tags = [get_json(f"{url}/api/tags") for url in (node.url, daemon.api_url)]
+
+    assert lists == [None, []]
+    assert tags[0] == tags[1] == {"models": []}
+
+
+def test_an_unload_reaches_every_node(fleet: Fleet) -> None:
+    for node in fleet.nodes:
+        node.load("tiny")
+    wait_until(
+        lambda: len(_loaded_by_node(fleet.three)) == len(fleet.nodes),
+        limit_s=_PROBED_WITHIN_S,
+        failure=lambda: f"loaded: {_loaded_by_node(fleet.three)}",
+    )
+
+    reply = post_json(f"{fleet.three}/api/generate", {"model": "tiny", "keep_alive": 0})
+
+    assert reply["done_reason"] == "unload"
+    for node in fleet.nodes:
+        wait_until(
+            lambda node=node: all(row["name"] != "tiny:latest" for row in _loaded(node.url)),
+            limit_s=_PROBED_WITHIN_S,
+            failure=lambda node=node: f"still loaded: {_loaded(node.url)}",
+        )
+
+
+def test_a_stream_whose_engine_dies_says_so(new_node: NewNode, tmp_path: Path) -> None:
+    node = new_node(models=[TINY])
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+
+    with running_daemon(tmp_path / "daemon", [node]) as daemon:
+        direct, through = (
+            _ask_and_kill_engine(node, url, body) for url in (node.url, daemon.api_url)
+        )
+
+    assert direct.end is End.CLEAN
+    assert b"error" not in direct.body
+    assert b"[DONE]" not in direct.body + through.body
+    assert through.end is not End.CLEAN
+    assert b'data: {"error":{"message":' in through.body
+
+
+def _ask_and_kill_engine(node: OllamaServer, url: str, body: object) -> Answer:
+    node.load("tiny")
+    with Client(url) as client:
+        client.send("POST", "/v1/chat/completions", body)
+        client.wait()
+        for pid in node.group.member_pids():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if process.name().startswith("llama-server"):
+                    process.kill()
+        return client.receive()
+
+
+BEHAVIOUR = {
+    "loaded-per-node": test_loaded_models_are_listed_once_per_node,
+    "empty-list": test_no_models_are_an_empty_list,
+    "unload-everywhere": test_an_unload_reaches_every_node,
+    "broken-streams-say-so": test_a_stream_whose_engine_dies_says_so,
+}
+"""Further differences on purpose, and the tests that show them."""

@@ -1,0 +1,191 @@
+"""What process tests share: streams, a notify socket, a port that leads elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from tests.fakes.look import Answer, Client, End, ask
+from tests.stack.http import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.stack.daemon import DaemonProcess
+
+LIMIT_S = 20.0
+
+
+def chat(*, stream: bool, text: str = "hello", **fields: Any) -> dict[str, Any]:
+    """A chat for the fake node's model."""
+    message = {"role": "user", "content": text}
+    return {"model": "llama3.2", "messages": [message], "stream": stream, **fields}
+
+
+def post(daemon: DaemonProcess, path: str, body: object, **headers: str) -> Answer:
+    """One request on a connection of its own; headers with _ for -."""
+    pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return ask(daemon.api_url, "POST", path, body, pairs, LIMIT_S)
+
+
+def get(daemon: DaemonProcess, path: str) -> Any:
+    """The JSON at a path of the API listener."""
+    answer = ask(daemon.api_url, "GET", path, limit_s=LIMIT_S)
+    assert answer.status == 200, answer.raw
+    return json.loads(answer.body)
+
+
+def until(is_true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+    """Wait for a condition; the error says what did not happen."""
+    wait_until(is_true, limit_s=limit_s, failure=lambda: f"not in {limit_s} s: {what}")
+
+
+class Stream:
+    """A streamed chat that is read in the background; it has begun when this is made."""
+
+    def __init__(self, daemon: DaemonProcess, **fields: Any) -> None:
+        self._client = Client(daemon.api_url, LIMIT_S)
+        self._client.send("POST", "/api/chat", chat(stream=True, **fields))
+        self._client.wait()
+        self._answer: list[Answer] = []
+        self.ended_s = 0.0
+        self._thread = threading.Thread(target=self._read, name="stream")
+        self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            self._answer.append(self._client.receive("POST"))
+        self.ended_s = time.monotonic()
+
+    def result(self) -> Answer:
+        """Return the whole answer once it has ended."""
+        self._thread.join(LIMIT_S)
+        assert self._answer, "the stream has no end"
+        self._client.close()
+        return self._answer[0]
+
+
+def is_whole(answer: Answer) -> bool:
+    """Whether a native stream ended as a complete one does."""
+    return answer.end is End.CLEAN and answer.lines()[-1]["done"] is True
+
+
+class NotifySocket:
+    """What a service manager listens on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.settimeout(LIMIT_S)
+        self.messages: list[list[str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    def poll(self) -> None:
+        """Take what is there, without waiting."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._take(self._socket.recv(4096))
+        self._socket.settimeout(LIMIT_S)
+
+    def wait_for(self, word: str) -> list[str]:
+        """Return the first message with a line that begins so, waiting for it."""
+        while True:
+            for message in self.messages:
+                if any(line.startswith(word) for line in message):
+                    return message
+            self._take(self._socket.recv(4096))
+
+    def words(self) -> list[str]:
+        """Every line so far without its value, in order."""
+        return [line.partition("=")[0] for message in self.messages for line in message]
+
+    def _take(self, data: bytes) -> None:
+        self.messages.append(data.decode().split("\n"))
+
+
+class Relay:
+    """A port that leads to another one, as a forwarded port does; knows nothing of HTTP."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.connections = 0
+        self._open: set[socket.socket] = set()
+        self._stop_reading, self._stop = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="relay")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.close()
+        self._thread.join()
+        for sock in (*self._open, self._listener, self._stop_reading):
+            sock.close()
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._stop_reading, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self._stop_reading:
+                        return
+                    if key.fileobj is self._listener:
+                        self._accept(selector)
+                    else:
+                        self._pass_on(selector, key)
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        self.connections += 1
+        near, _ = self._listener.accept()
+        try:
+            far = socket.create_connection(("127.0.0.1", self._target), 5)
+        except OSError:
+            near.close()
+            return
+        for one, other in ((near, far), (far, near)):
+            self._open.add(one)
+            selector.register(one, selectors.EVENT_READ, other)
+
+    def _pass_on(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        source: Any = key.fileobj
+        try:
+            data = source.recv(65_536)
+            key.data.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            for sock in (source, key.data):
+                if sock in self._open:
+                    selector.unregister(sock)
+                    self._open.discard(sock)
+                    sock.close()
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop a process where it stands, for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
