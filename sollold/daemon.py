@@ -208,10 +208,11 @@ async def _serve(
     """Run the background loops and the listeners until a stop is asked for and drained."""
     async with asyncio.TaskGroup() as group:
         loops = Loops(group)
-        _start_loops(loops, built, notifier)
+        _start_loops(loops, built)
         await _look_once(built)
         await _listen(runner, extra, listeners)
         _say_ready(built, notifier, listeners)
+        _start_telling(loops, built, notifier)
         gc.collect()
         gc.freeze()
         await stopper.asked.wait()
@@ -229,9 +230,13 @@ def _app_runner(app: web.Application, config: Config) -> web.AppRunner:
     )
 
 
-def _start_loops(loops: Loops, built: Built, notifier: Notifier) -> None:
+def _start_loops(loops: Loops, built: Built) -> None:
     loops.start("probes", built.prober.run)
     loops.start("lag", lambda: _watch_lag(built))
+
+
+def _start_telling(loops: Loops, built: Built, notifier: Notifier) -> None:
+    """Keep the service manager informed; it first has to hear that the daemon is ready."""
     if notifier.is_active:
         loops.start("status", lambda: _tell_status(built, notifier))
     watchdog_s = notifier.watchdog_s

@@ -35,6 +35,10 @@ __all__ = [
 ENOUGH_SAMPLES = 3
 """From here on more samples make a node no less interesting to measure."""
 SOONEST_WAKEUP_S = 0.05
+EXPLORE_FACTOR = 1.5
+"""A node to be measured may look so much dearer, caution included."""
+EXPLORE_SALT = 977.0
+"""Makes exploring independent of how the same dice break ties."""
 RECALL_FACTOR = 3.0
 """A first byte is overdue after so many times its expectation."""
 
@@ -50,6 +54,8 @@ class AssignPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Relative difference of cost below which nodes count as equal ..."""
     margin_s: float = 0.02
     """... and the absolute one on top."""
+    explore: float = 0.1
+    """Share of requests that may try a node nobody has measured with their model."""
     depth: int = 8
     """Reservations worked out for a sort of request of which none can start now."""
 
@@ -161,6 +167,7 @@ class _Pass:
         if best is None:
             return
         if table.starts_now(best):
+            best = self._explore(table, best)
             self._grant(table, best, request, _reason(table, best, request), is_last=is_last)
             return
         overdue = self._overdue(table, best, request)
@@ -198,15 +205,26 @@ class _Pass:
         if len(near) == 1:
             return near[0]
         dice = 1.0 + 65536.0 * (self._dice + len(self.grants))
-        rows = table.field.rows
-        return min(
-            near,
-            key=lambda place: (
-                not table.starts_now(place),
-                min(rows[place].rates.samples, ENOUGH_SAMPLES),
-                rows[place].salt * dice % 1.0,
-            ),
-        )
+        ranked = []
+        for place in near:
+            row = table.field.rows[place]
+            samples = min(row.rates.samples, ENOUGH_SAMPLES)
+            ranked.append((not table.starts_now(place), samples, row.salt * dice % 1.0, place))
+        return min(ranked)[3]
+
+    def _explore(self, table: Comparison, best: int) -> int:
+        """Now and then return a free row that nobody measured, if it is not much dearer.
+
+        Without this a fleet that is never busy would know only the node it tried first.
+        """
+        policy, rows = self._policy, table.field.rows
+        if not rows[best].rates.is_measured or self._dice * EXPLORE_SALT % 1.0 >= policy.explore:
+            return best
+        limit = table.costs[best] * EXPLORE_FACTOR
+        for cost, place in table.free():
+            if cost <= limit and not rows[place].rates.is_measured:
+                return place
+        return best
 
     def _overdue(self, table: Comparison, best: int, request: WaitingRequest) -> int | None:
         """Return a free row the request has waited long enough beside, else set the alarm."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from sollold.core.estimate import (
     REMAINDER_OF_ELAPSED,
-    REMAINDER_OF_EXPECTED,
     Offer,
     candidate,
     idle_offer,
@@ -177,13 +176,11 @@ class Comparison:
                 place, runner = entry
                 (one,) = running.values()
                 if one.runner == runner and not one.is_loading:
-                    expected, elapsed = one.expected_s, now_s - one.started_s
-                    # `remainder`, written out: it runs once per busy node and decision.
-                    wait = max(
-                        expected - elapsed,
-                        REMAINDER_OF_EXPECTED * expected,
-                        REMAINDER_OF_ELAPSED * elapsed,
-                    )
+                    # `remainder`, written out, since it runs once per busy node and decision;
+                    # a quarter of the whole is never more than both of these.
+                    elapsed = now_s - one.started_s
+                    wait = one.expected_s - elapsed
+                    wait = max(wait, REMAINDER_OF_ELAPSED * elapsed)
                     waits[place] = wait
                     costs[place] += weight * wait
                     continue

@@ -189,13 +189,17 @@ class _Sheet:
         old, new = self._nodes, self._table.fleet.nodes
         if now_s >= self._made_s + REFRESH_S or len(old) != len(new):
             return None
-        stale = {place for place, view in enumerate(new) if view is not old[place]}
-        if any(old[place].id != new[place].id for place in stale):
-            return None
+        stale: set[int] = set()
+        if new is not old:
+            stale = {place for place, view in enumerate(new) if view is not old[place]}
+            if any(old[place].id != new[place].id for place in stale):
+                return None
         for log, epoch in (
             (self._table.rates.changes, self._rates_epoch),
             (self._table.slots.changes, self._slots_epoch),
         ):
+            if log.epoch == epoch:
+                continue
             changes = log.since(epoch)
             if changes is None:
                 return None

@@ -50,7 +50,7 @@ class _Lane:
 class Timeline:
     """A node's near future in seconds from now: what runs there and what this pass promised."""
 
-    __slots__ = ("_ends", "_idle", "_lanes", "_load_free_s", "_room", "active")
+    __slots__ = ("_ends", "_idle", "_lanes", "_load_free_s", "_room", "_unsure", "active")
 
     def __init__(self, view: NodeView, running: Iterable[Running], now_s: float) -> None:
         self.active = 0
@@ -65,8 +65,10 @@ class Timeline:
             for resident in trusted_residents(view)
             if resident.digest not in self._lanes
         ]
+        self._unsure = 0
         if len(self._idle) + len(self._lanes) > self._room:
             # The view is older than a load of ours, and the node chose what made room for it.
+            self._unsure = max(0, self._room - len(self._lanes))
             self._idle = []
 
     def offer(self, row: Row) -> Offer:
@@ -128,9 +130,10 @@ class Timeline:
     def _load_offer(self, row: Row) -> Offer:
         staying = [lane.idle_s() for lane in self._lanes.values() if not lane.is_leaving]
         is_clash = row.runner.digest in self._idle
-        evicts = is_clash or len(self._idle) + len(staying) >= self._room
+        unused = len(self._idle) + self._unsure
+        evicts = is_clash or unused + len(staying) >= self._room
         start = self._load_free_s
-        if evicts and not self._idle:
+        if evicts and not unused:
             start = max(start, min(staying, default=0.0))
         swap = row.load_s if evicts else 0.0
         occupancy = self._running_at(start + row.load_s) + 1
@@ -145,8 +148,10 @@ class Timeline:
             lane.is_leaving = True
         elif digest in self._idle:
             self._idle.remove(digest)
-        elif self._idle:
-            del self._idle[0]
+        elif self._idle or self._unsure:
+            # Which of them goes is the node's choice: none can be counted on.
+            self._unsure += len(self._idle) - 1
+            self._idle = []
         else:
             staying = [lane for lane in self._lanes.values() if not lane.is_leaving]
             for lane in sorted(staying, key=_Lane.idle_s)[:1]:

@@ -106,6 +106,10 @@ class BodyStore:
         if length is not None and length > self.limit_bytes:
             raise self.too_large()
         decoder = decoder_for(request.headers.get("Content-Encoding", ""))
+        if decoder is None:
+            whole = self._read_at_once(request.content)
+            if whole is not None:
+                return whole
         intake = _Intake(self)
         try:
             await self._read_into(intake, request, decoder)
@@ -114,6 +118,21 @@ class BodyStore:
             raise InvalidRequest("the request body cannot be read: its framing is broken") from None
         finally:
             intake.close()
+
+    def _read_at_once(self, content: StreamReader) -> StoredBody | None:
+        """Return a body that came together with its head, as short ones do. No await.
+
+        None: it has to be waited for, is broken or too long, or there is no room in memory.
+        """
+        size_bytes = content.total_bytes
+        if (
+            not content.is_eof()
+            or content.exception() is not None
+            or size_bytes > self.limit_bytes
+            or not self.take(size_bytes)
+        ):
+            return None
+        return StoredBody(content.read_nowait(), self)
 
     async def _read_into(
         self, intake: _Intake, request: web.Request, decoder: Decoder | None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 _MAX_TIMEOUT_S = 86_400.0
+_USUAL_PRIORITY = 5
 
 
 class ClientIdentity:
@@ -43,8 +44,10 @@ class ClientIdentity:
 
 def priority_of(request: web.Request) -> int:
     """Return the priority asked for by header or query, 5 when none or nonsense."""
-    text = request.headers.get("X-Sollold-Priority") or request.query.get("priority", "")
-    return min(10, max(1, int(text))) if text.isascii() and text.isdigit() else 5
+    text = request.headers.get("X-Sollold-Priority") or request.query.get("priority")
+    if text is None:
+        return _USUAL_PRIORITY
+    return min(10, max(1, int(text))) if text.isascii() and text.isdigit() else _USUAL_PRIORITY
 
 
 def deadline_s(request: web.Request, now_s: float) -> float | None:

@@ -13,15 +13,26 @@ if TYPE_CHECKING:
 class Context:
     """Identity of a request and the headers that every answer to it carries."""
 
-    __slots__ = ("headers", "hint", "id", "is_control", "is_v1")
+    __slots__ = ("_path", "decorated", "headers", "hint", "id")
 
     def __init__(self, request_id: RequestId, headers: list[tuple[str, str]], path: str) -> None:
         self.id = request_id
         self.headers = headers
-        self.is_v1 = path.startswith("/v1/")
-        self.is_control = path.startswith("/api/v1/")
+        self.decorated: web.StreamResponse | None = None
+        """A response that was built with these headers in it."""
         self.hint: str | None = None
         """What to do about an error, set before it is raised; shown under `/api/v1`."""
+        self._path = path
+
+    @property
+    def is_v1(self) -> bool:
+        """Whether the client speaks OpenAI's API."""
+        return self._path.startswith("/v1/")
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the request is for the control API."""
+        return self._path.startswith("/api/v1/")
 
 
 CONTEXT = web.RequestKey("context", Context)

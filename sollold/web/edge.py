@@ -95,12 +95,12 @@ class Edge:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request or turn what went wrong into an answer."""
-        headers: list[tuple[str, str]] = [("Via", self._via), ("Server", "sollold")]
+        headers = [("Via", self._via), ("Server", "sollold")]
         refusal = self._admit(request, headers)
         if refusal is not None:
             self._name_methods(request, refusal)
             return _with_headers(refusal, headers)
-        request_id = self._identify(request.headers.get("X-Request-Id"))
+        request_id, base = self._identify(request.headers.get("X-Request-Id"))
         headers.append(("X-Request-Id", request_id))
         context = Context(request_id, headers, request.path)
         request[CONTEXT] = context
@@ -112,10 +112,12 @@ class Edge:
             response = await self._answer(request, handler, context)
         finally:
             current_request_id.reset(token)
-            self._ids.discard(_base(request_id))
+            self._ids.discard(base)
             if task is not None:
                 self._tasks.discard(task)
-        return response if response.prepared else _with_headers(response, headers)
+        if response is context.decorated or response.prepared:
+            return response
+        return _with_headers(response, headers)
 
     def cut(self) -> None:
         """End every request under way: with a refusal, or in mid-answer by a cut. No await."""
@@ -123,16 +125,19 @@ class Edge:
         for task in self._tasks:
             task.cancel()
 
-    def _identify(self, sent: str | None) -> RequestId:
-        """Return the client's own id if it is harmless and no other request under way has it."""
+    def _identify(self, sent: str | None) -> tuple[RequestId, str]:
+        """Return a request's id and what it is known by among those under way.
+
+        It is the client's own if that is harmless and no other request under way has it.
+        """
         if sent is not None and valid_request_id(sent):
             base = _base(sent)
             if base not in self._ids and all(_base(other) != base for other in self._running()):
                 self._ids.add(base)
-                return RequestId(sent)
+                return RequestId(sent), base
         made = new_request_id(os.urandom(8))
         self._ids.add(made)
-        return made
+        return made, made
 
     def _admit(self, request: web.Request, headers: list[tuple[str, str]]) -> web.Response | None:
         """Apply the origin and host rules; a response means the request ends here."""

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from sollold.core.model import Dialect, TaskKind, WaitingRequest
 from sollold.core.names import Source, key_of, split_source
-from sollold.errors import ModelNotFound, NoEligibleNode, UnsupportedEncoding, UpstreamError
+from sollold.errors import ModelNotFound, NoEligibleNode, UpstreamError
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
 from sollold.routing.run import Job
@@ -109,21 +109,13 @@ class InferenceApi:
         self, route: InferenceRoute
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            body = await self._read(request, route)
+            body = await self._bodies.read(request)
             try:
                 return await self._serve(request, route, body)
             finally:
                 body.close()
 
         return handle
-
-    async def _read(self, request: web.Request, route: InferenceRoute) -> StoredBody:
-        encoding = request.headers.get("Content-Encoding", "").lower()
-        if encoding == "zstd":
-            raise UnsupportedEncoding(
-                "zstd bodies need the extra: pip install 'sollold[zstd]', or send the body plain"
-            )
-        return await self._bodies.read(request)
 
     async def _serve(
         self, request: web.Request, route: InferenceRoute, body: StoredBody
@@ -302,14 +294,11 @@ class InferenceApi:
     async def _unload(
         self, request: web.Request, body: StoredBody, key: ModelKey, digest: Digest
     ) -> web.StreamResponse:
-        """Send an unload to every node that has the model in memory, else to one that holds it."""
-        holders = self._holders(key, digest)
-        resident = {
-            node.id
-            for node in self._fleet().nodes
-            if any(item.digest == digest for item in node.residents)
-        }
-        targets = [node for node in holders if node in resident] or holders[:1]
+        """Send an unload to every live holder.
+
+        What is known of loaded models may be old, and shows one name of those that share weights.
+        """
+        targets = self._holders(key, digest)
         make = self._head_maker(request, body)
         answers = await asyncio.gather(
             *(self._plain.ask(node, make(node), _upstream_body(body)) for node in targets),
@@ -372,9 +361,8 @@ def _upstream_body(body: StoredBody) -> bytes | StoredBody:
 
 
 def _plain_response(request: web.Request, reply: PlainReply) -> web.Response:
-    response = web.Response(status=reply.head.status, body=reply.body)
-    response.headers.popall("Content-Type", None)
-    for name, value in merged_headers(reply.head, request[CONTEXT]):
-        response.headers[name] = value
-    response.headers["X-Sollold-Node"] = reply.node
+    context = request[CONTEXT]
+    headers = [*merged_headers(reply.head, context), ("X-Sollold-Node", reply.node)]
+    response = web.Response(status=reply.head.status, body=reply.body, headers=headers)
+    context.decorated = response
     return response

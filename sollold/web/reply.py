@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 def merged_headers(head: Head, context: Context) -> list[tuple[str, str]]:
     """Return a node's headers with ours in their place."""
     ours = {name.lower() for name, _ in context.headers}
-    headers = [
-        (name, value) for name, value in reply_headers(head.headers) if name.lower() not in ours
-    ]
+    headers = [pair for pair in reply_headers(head.headers) if pair[0].lower() not in ours]
     headers.extend(context.headers)
     return headers
 
@@ -84,12 +82,9 @@ def whole_response(
     body = answer.body
     if note is not None:
         body = note.feed(body) + note.finish()
-    response = web.Response(status=head.status, body=body)
-    response.headers.popall("Content-Type", None)
-    for name, value in merged_headers(head, context):
-        response.headers[name] = value
-    for name, value in routing_headers(record):
-        response.headers[name] = value
+    headers = merged_headers(head, context)
+    headers.extend(routing_headers(record))
+    response = context.decorated = web.Response(status=head.status, body=body, headers=headers)
     return response
 
 

@@ -57,9 +57,12 @@ BAD_LINES = {
 
 def sollold(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, with nothing of this machine's settings."""
-    kept = {name: os.environ[name] for name in os.environ if name.startswith("COVERAGE_")}
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if name in ("PATH", "PYTHONPATH") or name.startswith("COVERAGE_")
+    }
     env = kept | {
-        "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
         "XDG_RUNTIME_DIR": str(tmp_path / "run"),
         "LANG": "C.UTF-8",
@@ -67,7 +70,7 @@ def sollold(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sollold", *args],
         env=env,
-        cwd=tmp_path if "PYTHONPATH" in os.environ else None,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=30,
@@ -250,6 +253,7 @@ def test_the_service_manager_is_told_in_order(
         daemon = new_daemon(nodes=[node.url], env=env, config="[server]\ndrain_s = 7\n")
         daemon.launch()
         ready = notify.wait_for("READY=1")
+        assert notify.messages[0] is ready
         assert ready[1].startswith("STATUS=")
         notify.wait_for("STATUS=1 of 1 nodes usable, 0 running, 0 queued")
         notify.messages.clear()

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -43,7 +43,7 @@ def server(drain_s: float, loop: str = "auto") -> str:
 
 
 @contextlib.contextmanager
-def asking(daemon: DaemonProcess, **fields: object) -> Iterator[list[Answer]]:
+def asking(daemon: DaemonProcess, **fields: Any) -> Iterator[list[Answer]]:
     """A request that is not streamed, asked in the background; its answer is there at the end."""
     answers: list[Answer] = []
     body = chat(stream=False, **fields)
@@ -232,8 +232,8 @@ def test_a_loop_that_keeps_crashing_ends_the_daemon_with_1(
                 raise ZeroDivisionError("on purpose")
 
             start = daemon._start_loops
-            def start_loops(loops, built, notifier):
-                start(loops, built, notifier)
+            def start_loops(loops, built):
+                start(loops, built)
                 loops.start("crashing", crash)
 
             daemon.Loops = functools.partial(Loops, policy=CrashPolicy(delay_s=0.05))

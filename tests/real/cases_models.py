@@ -35,6 +35,11 @@ def _parts(*parts: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": list(parts)}]
 
 
+def _each(*values: Any) -> tuple[Any, ...]:
+    """Values of any kind."""
+    return values
+
+
 def _one(case: Case) -> Case:
     """The same, with one token for an answer."""
     return case._replace(body=case.body | {"options": ONE, "stream": False})
@@ -54,7 +59,7 @@ LOADS: list[AnyCase] = [
         {"messages": [], "model": "tiny-embed"},
     )),
     *(post(path, model="tiny") for path in ("/api/generate", "/api/chat")),
-    *(chat(messages=[], keep_alive=value) for value in (
+    *(chat(messages=[], keep_alive=value) for value in _each(
         -1, "-1", "-1m", 0.5, "90s", "1h30m", "1.5h", "", "abc", False, None, [], {}, "5 m", 1e12,
     )),
     *(post("/api/embed", model="tiny-embed", input="a", keep_alive=value) for value in ("x", "5m")),
@@ -62,7 +67,7 @@ LOADS: list[AnyCase] = [
 ]  # fmt: skip
 
 OPTIONS: list[AnyCase] = [
-    *(chat(stream=False, options=ONE | options) for options in (
+    *(chat(stream=False, options=ONE | options) for options in _each(
         {"nope": 1, "mirostat": 2}, {"num_predict": 1.9}, {"temperature": None, "num_thread": None},
         {"temperature": 1, "seed": 7.5, "stop": ["x", "y"], "top_k": 1, "top_p": 0.5},
         {"num_keep": "4"}, {"seed": "x"}, {"repeat_penalty": []}, {"num_gpu": {}}, {"stop": [1]},
@@ -71,7 +76,7 @@ OPTIONS: list[AnyCase] = [
     chat(options={"num_predict": 3, "num_ctx": "4096"}),
     generate(options={"num_predict": "3"}, stream=False),
     post("/api/embed", model="tiny-embed", input="a", options={"num_ctx": "x"}),
-    *(_one(chat(format=value)) for value in ("json", "", None, _SCHEMA, 5, [], {"type": 5}, {})),
+    *(_one(chat(format=value)) for value in _each("json", "", None, _SCHEMA, 5, [], {"type": 5}, {})),
     *(chat(format=value) for value in ("json", {"type": 5})),
     *(generate(format=value) for value in (_SCHEMA, "xml")),
     *(openai(max_tokens=1, response_format=value) for value in (
@@ -91,7 +96,7 @@ OPTIONS: list[AnyCase] = [
 ]  # fmt: skip
 
 CONTENT: list[AnyCase] = [
-    *(_one(chat(messages=messages)) for messages in (
+    *(_one(chat(messages=messages)) for messages in _each(
         [{}], [None], [{"role": "user"}], [{"role": "USER", "content": "hi"}],
         [{"role": "narrator", "content": "hi"}], [{"role": "system", "content": "s"}],
         [*HI, {"role": "assistant", "content": "I say"}],
@@ -108,9 +113,9 @@ CONTENT: list[AnyCase] = [
         {"type": "image_url", "image_url": "http://127.0.0.1/x.png"}, {"type": "nope"}, 5,
         {"type": "text", "text": 5},
     )),
-    *(_one(chat(tools=tools)) for tools in ([], None, [5], "x", [{}])),
+    *(_one(chat(tools=tools)) for tools in _each([], None, [5], "x", [{}])),
     chat(model="tiny-tools", tools=[_WEATHER]),
-    *(_one(chat(model="tiny-tools", **fields)) for fields in (
+    *(_one(chat(model="tiny-tools", **fields)) for fields in _each(
         {"tools": [{}]},
         {"messages": [*HI, _called({"town": "Riga"}),
                       {"role": "tool", "tool_name": "weather", "content": "sun"}],
@@ -145,7 +150,7 @@ GENERATES: list[AnyCase] = [
 ]  # fmt: skip
 
 OPENAI: list[AnyCase] = [
-    *(openai(**{"max_tokens": 1} | fields) for fields in (
+    *(openai(**{"max_tokens": 1} | fields) for fields in _each(
         {"stop": "x"}, {"stop": 5}, {"temperature": "x"}, {"seed": "x"}, {"max_tokens": "x"},
         {"seed": 1, "top_p": 0.5, "frequency_penalty": 1, "presence_penalty": 1, "n": 2},
         {"stream": "yes"}, {"stream_options": {"include_usage": True}},
@@ -169,7 +174,7 @@ OPENAI: list[AnyCase] = [
 ]  # fmt: skip
 
 EMBEDS: list[AnyCase] = [
-    *(post("/api/embed", model="tiny-embed", **fields) for fields in (
+    *(post("/api/embed", model="tiny-embed", **fields) for fields in _each(
         {"input": "a b"}, {"input": "a", "dimensions": 0, "truncate": None},
         {"input": "a", "dimensions": -1}, {"input": "a", "dimensions": 9999},
         {"input": "a", "dimensions": "8"}, {"input": 5}, {"input": {}}, {"input": ["a", 5]},
@@ -214,7 +219,7 @@ TWO_FAULTS: list[AnyCase] = [
     openai(model="nope", reasoning_effort="zip"),
     completion(model="nope", prompt=["a"]),
     post("/api/embed", model="nope", input=[1]),
-    *(post("/v1/embeddings", model="nope", **fields) for fields in (
+    *(post("/v1/embeddings", model="nope", **fields) for fields in _each(
         {"input": "a", "encoding_format": "hex"}, {"input": []}, {},
     )),
 ]  # fmt: skip

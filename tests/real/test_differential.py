@@ -175,20 +175,26 @@ def test_the_document_lists_what_is_declared() -> None:
 
 
 def test_loaded_models_are_listed_once_per_node(fleet: Fleet) -> None:
-    for node in fleet.nodes:
-        node.load("tiny")
+    _load_everywhere(fleet)
     expected = {f"n{number}": _loaded(node.url) for number, node in enumerate(fleet.nodes, 1)}
 
-    for url, names in ((fleet.one, {"n1"}), (fleet.three, set(expected))):
-        wanted = {name: expected[name] for name in names}
-        wait_until(
-            lambda url=url, wanted=wanted: _loaded_by_node(url) == wanted,
-            limit_s=_PROBED_WITHIN_S,
-            failure=lambda url=url: f"{_loaded_by_node(url)} instead of {expected}",
-        )
-        rows = get_json(f"{url}/api/ps")["models"]
-        ends = [row["expires_at"] for row in rows]
-        assert ends == sorted(ends, reverse=True)
+    _wait_for_loaded(fleet.one, {"n1": expected["n1"]})
+    _wait_for_loaded(fleet.three, expected)
+    ends = [row["expires_at"] for row in get_json(f"{fleet.three}/api/ps")["models"]]
+    assert ends == sorted(ends, reverse=True)
+
+
+def _load_everywhere(fleet: Fleet) -> None:
+    for node in fleet.nodes:
+        node.load("tiny")
+
+
+def _wait_for_loaded(url: str, expected: dict[str, list[dict[str, Any]]]) -> None:
+    wait_until(
+        lambda: _loaded_by_node(url) == expected,
+        limit_s=_PROBED_WITHIN_S,
+        failure=lambda: f"{_loaded_by_node(url)} instead of {expected}",
+    )
 
 
 def _loaded(url: str) -> list[dict[str, Any]]:
@@ -208,13 +214,12 @@ def _sorted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_models_are_listed_newest_first(new_node: NewNode, tmp_path: Path) -> None:
     node = new_node(models=[TINY, TINY_SHORT, TINY_USER])
-    manifests = node.models_dir / "manifests" / "registry.ollama.ai"
-    for age_s, name in (
-        (20, "library/tiny/short"),
-        (3, "user/tiny/latest"),
-        (7, "library/tiny/latest"),
-    ):
-        os.utime(manifests / name, (1_700_000_000 - age_s,) * 2)
+    node.stop()
+    newest_first = ["user/tiny/latest", "library/tiny/latest", "library/tiny/short"]
+    for age_s, name in enumerate(newest_first):
+        manifest = node.models_dir / "manifests" / "registry.ollama.ai" / name
+        os.utime(manifest, (1_700_000_000 - age_s,) * 2)
+    node.start()
 
     with running_daemon(tmp_path / "daemon", [node]) as daemon:
         for url in (node.url, daemon.api_url):
@@ -235,8 +240,7 @@ def test_no_models_are_an_empty_list(new_node: NewNode, tmp_path: Path) -> None:
 
 
 def test_an_unload_reaches_every_node(fleet: Fleet) -> None:
-    for node in fleet.nodes:
-        node.load("tiny")
+    _load_everywhere(fleet)
     wait_until(
         lambda: len(_loaded_by_node(fleet.three)) == len(fleet.nodes),
         limit_s=_PROBED_WITHIN_S,
@@ -246,12 +250,15 @@ def test_an_unload_reaches_every_node(fleet: Fleet) -> None:
     reply = post_json(f"{fleet.three}/api/generate", {"model": "tiny", "keep_alive": 0})
 
     assert reply["done_reason"] == "unload"
-    for node in fleet.nodes:
-        wait_until(
-            lambda node=node: all(row["name"] != "tiny:latest" for row in _loaded(node.url)),
-            limit_s=_PROBED_WITHIN_S,
-            failure=lambda node=node: f"still loaded: {_loaded(node.url)}",
-        )
+    wait_until(
+        lambda: not any("tiny:latest" in _names_loaded(node.url) for node in fleet.nodes),
+        limit_s=_PROBED_WITHIN_S,
+        failure=lambda: f"still loaded: {[_names_loaded(node.url) for node in fleet.nodes]}",
+    )
+
+
+def _names_loaded(url: str) -> list[str]:
+    return [row["name"] for row in _loaded(url)]
 
 
 def test_a_stream_whose_engine_dies_says_so(new_node: NewNode, tmp_path: Path) -> None:

@@ -186,6 +186,18 @@ def test_a_slot_beside_other_work_counts_from_arrival() -> None:
     assert reason_of(house, request(arrival_s=0.0), now_s=100.0) == "waited its time"
 
 
+def test_no_memory_is_turned_over_for_a_request_that_can_wait() -> None:
+    busy = node("busy", residents=[resident(B), resident("c" * 64)], resident_room=2)
+    house = House(node("fast"), busy)
+    house.teach("fast", 100.0)
+    house.teach("busy", 100.0)
+    house.run(running(8, "busy", digest=B), running(9, "fast", started_s=99.0, expected_s=9.0))
+    result = house.assign(request(arrival_s=0.0), now_s=100.0)
+    assert reserved(result) == {"r-1": "fast"}
+    house.load.remove(RequestId("r-8"), 50.0)
+    assert reason_of(house, request(arrival_s=0.0), now_s=100.0) == "waited its time"
+
+
 def test_the_alarm_is_set_for_the_earliest_change() -> None:
     house = fast_and_slow()
     house.run(running(9, "fast", expected_s=5.0))

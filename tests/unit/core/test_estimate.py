@@ -22,6 +22,7 @@ from sollold.core.estimate import (
     make_row,
     price,
     remainder,
+    trusted_residents,
 )
 from sollold.core.model import Digest, ModelView, NodeKind, NodeView, RunnerKey
 from sollold.core.pair import Rates
@@ -316,16 +317,37 @@ def test_a_load_of_unknown_length_is_still_one() -> None:
     assert not offer.starts_now
 
 
-def test_a_load_in_progress_has_evicted_what_expires_first() -> None:
-    view = node(
-        "n",
-        residents=[resident(B, expires_at="2026-01-02"), resident(A, expires_at="2026-01-01")],
-        resident_room=2,
-    )
+def test_nobody_knows_what_a_load_has_evicted() -> None:
+    view = node("n", residents=[resident(B), resident(A)], resident_room=2)
     loading = running(1, "n", digest=C, expected_load_s=9.0, is_loading=True)
     line = Timeline(view, [loading], 4.0)
-    assert line.offer(row(view)).load_s == 8.0
-    assert line.offer(row(view, model(digest=B))) == Offer(0.0, 0.0, 0.0, 2, True)
+    for digest in (A, B):
+        offer = line.offer(row(view, model(digest=digest)))
+        assert (offer.wait_s, offer.load_s, offer.swap_s) == (5.0, 8.0, 8.0)
+
+
+def test_a_model_we_loaded_is_news_to_an_older_view() -> None:
+    view = node("n", residents=[resident()])
+    line = Timeline(view, [running(1, "n", digest=B)], 4.0)
+    assert line.offer(row(view)) == Offer(6.0, 8.0, 8.0, 1, False)
+
+
+def test_more_residents_than_room_are_an_old_list_and_a_new_note() -> None:
+    view = node("n", residents=[resident(), resident(B)])
+    assert trusted_residents(view) == (resident(B),)
+    assert idle_offer(row(view)).swap_s == 8.0
+    assert idle_offer(row(view, model(digest=B))) == Offer(0.0, 0.0, 0.0, 1, True)
+
+
+def test_a_load_granted_in_this_pass_evicts_nobody_knows_what() -> None:
+    view = node("n", residents=[resident(B), resident(C)], resident_room=2)
+    line = Timeline(view, (), 0.0)
+    line.take(row(view), line.offer(row(view)), 18.0)
+    for digest in (B, C):
+        offer = line.offer(row(view, model(digest=digest)))
+        assert offer == Offer(8.0, 8.0, 8.0, 2, False)
+    line.take(row(view, model(digest=B)), line.offer(row(view, model(digest=B))), 18.0)
+    assert line.offer(row(view, model(digest=C))).wait_s == 18.0
 
 
 def test_a_promised_load_is_not_there_yet() -> None:
