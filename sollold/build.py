@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from sollold.config import Config, LoadedConfig
     from sollold.core.model import NodeId
     from sollold.nodes.own import OwnAddresses
+    from sollold.nodes.records import ProbeTarget
     from sollold.routing.record import RequestRecord
 
 _SHOW_LIMIT_S = 30.0
@@ -97,41 +98,48 @@ class NodeDoor:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._heads: dict[NodeId, tuple[object, NodeHead]] = {}
-        self._tls = ssl.create_default_context()
+        self._doors: dict[NodeId, tuple[ProbeTarget, Address, NodeHead]] = {}
+        self._tls: ssl.SSLContext | None = None
 
     def address(self, node: NodeId) -> Address | None:
         """Return where to connect; None while nothing is resolved or the node is gone."""
-        target = self._registry.target(node)
-        if target is None or not target.addresses:
-            return None
-        host, port = target.place.address
-        if target.place.scheme == "https":
-            return Address(target.addresses[0], port, self._tls, host)
-        return Address(target.addresses[0], port)
+        door = self._door(node)
+        return None if door is None else door[1]
 
     def head(self, node: NodeId) -> NodeHead | None:
         """Return what is constant in the heads sent to the node."""
-        target = self._registry.target(node)
-        if target is None or not target.addresses:
-            return None
-        mark = (target.place, target.addresses[0], target.key_env)
-        known = self._heads.get(node)
-        if known is not None and known[0] == mark:
-            return known[1]
-        host, port = target.place.address
-        address = Target(
-            scheme=target.place.scheme, address=target.addresses[0], port=port, host=host
-        )
-        key = os.environ.get(target.key_env) if target.key_env else None
-        writer = HeadWriter(address.authority(), None if key is None else f"Bearer {key}")
-        head = NodeHead(target.place.path, writer)
-        self._heads[node] = (mark, head)
-        return head
+        door = self._door(node)
+        return None if door is None else door[2]
 
     def forget(self, node: NodeId) -> None:
         """Drop what was made for a node that left. No await."""
-        self._heads.pop(node, None)
+        self._doors.pop(node, None)
+
+    def _door(self, node: NodeId) -> tuple[ProbeTarget, Address, NodeHead] | None:
+        target = self._registry.target(node)
+        if target is None or not target.addresses:
+            return None
+        door = self._doors.get(node)
+        if door is None or door[0] is not target:
+            door = self._doors[node] = (target, self._make_address(target), _make_head(target))
+        return door
+
+    def _make_address(self, target: ProbeTarget) -> Address:
+        host, port = target.place.address
+        if target.place.scheme != "https":
+            return Address(target.addresses[0], port)
+        if self._tls is None:
+            # Not sooner: reading the certificates is a good part of the start.
+            self._tls = ssl.create_default_context()
+        return Address(target.addresses[0], port, self._tls, host)
+
+
+def _make_head(target: ProbeTarget) -> NodeHead:
+    host, port = target.place.address
+    address = Target(scheme=target.place.scheme, address=target.addresses[0], port=port, host=host)
+    key = os.environ.get(target.key_env) if target.key_env else None
+    writer = HeadWriter(address.authority(), None if key is None else f"Bearer {key}")
+    return NodeHead(target.place.path, writer)
 
 
 class _Knowledge:
@@ -387,6 +395,7 @@ def _inference(
         catalogue=catalogue,
         fleet=know.registry.fleet,
         refresh=_refresher(know.prober),
+        look_soon=know.prober.kick,
         node_head=flow.door.head,
         rates=know.rates,
         wheel=flow.wheel,

@@ -27,6 +27,7 @@ from sollold.system.listen import BACKLOG, bind_tcp, bind_unix, remove_unix
 from sollold.system.lock import InstanceLock
 from sollold.system.notify import Notifier
 from sollold.tasks import Loops
+from sollold.upstream.sockets import tune_socket
 from sollold.web.app import make_metrics_app
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ EXIT_CONFIG = 78
 _LAG_STEP_S = 0.5
 _STATUS_STEP_S = 1.0
 _FIRST_LOOK_S = 1.0
+_CLIENT_USER_TIMEOUT_S = 120.0
 _KEEPALIVE_S = 75.0
 
 _log = logging.getLogger(__name__)
@@ -133,7 +135,8 @@ def _run_locked(loaded: LoadedConfig, dirs: Dirs) -> int:
     try:
         listeners = Listeners(loaded.config, dirs)
     except SollolError as error:
-        _log.error("%s", error.message)
+        for line in error.message.splitlines():
+            _log.error("%s", line)
         return int(getattr(error, "exit_code", EXIT_FAILED))
     try:
         factory = _loop_factory(loaded.config.server.loop)
@@ -285,6 +288,8 @@ async def _look_once(built: Built) -> None:
 
 async def _listen(runner: web.AppRunner, extra: web.AppRunner, listeners: Listeners) -> None:
     for sock in (*listeners.api, *listeners.console):
+        # Connections inherit this: a laptop that was closed says nothing.
+        tune_socket(sock, user_timeout_s=_CLIENT_USER_TIMEOUT_S)
         await web.SockSite(runner, sock, backlog=BACKLOG).start()
     if listeners.control is not None:
         await web.SockSite(runner, listeners.control, backlog=BACKLOG).start()

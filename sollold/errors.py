@@ -68,6 +68,13 @@ class UnsupportedEncoding(RequestError):
     http_status = 415
 
 
+class NotOffered(RequestError):
+    """Ollama has this route, this daemon does not."""
+
+    code = "not_offered"
+    http_status = 501
+
+
 class LoopDetected(RequestError):
     """The request already passed this daemon."""
 

@@ -291,6 +291,7 @@ class _Pass:
                 is_load=offer.load_s > 0,
                 decision=decision,
                 expected_load_s=offer.load_s,
+                is_first_measured=row.rates.is_prefill_measured,
             )
         )
         if not is_last:

@@ -240,6 +240,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
     expected_load_s: float = 0.0
     """The loading in `expected_first_s`."""
+    is_first_measured: bool = False
+    """The prefill rate behind `expected_first_s` was measured, so missing it says something."""
 
 
 class Reservation(NamedTuple):

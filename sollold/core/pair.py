@@ -93,6 +93,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     """Finished requests behind these figures; zero when they are borrowed or prior."""
     is_measured: bool = False
+    is_prefill_measured: bool = False
 
     def decode_tps(self, occupancy: int) -> float:
         """Return tokens per second of one of `occupancy` parallel requests."""
@@ -148,15 +149,18 @@ class Pair:
         "_load",
         "_overhead",
         "_prefill",
+        "_prefill_caps",
         "at_s",
         "samples",
         "told",
+        "told_cap",
     )
 
     def __init__(self) -> None:
         self.samples = 0
         self.at_s = 0.0
         self._prefill = Series()
+        self._prefill_caps = Series()
         self._decode = (Series(), Series(), Series(), Series())
         self._embed = Series()
         self._load = Series()
@@ -164,6 +168,7 @@ class Pair:
         self._figures: Figures | None = None
         self.told: Figures = NOTHING
         """The figures that caches were last told of."""
+        self.told_cap: float | None = None
 
     def take(self, sample: Sample, now_s: float) -> None:
         """Learn what the sample may teach."""
@@ -183,8 +188,11 @@ class Pair:
         """Return own figures where there are any, else the model's best."""
         gain = STALE_GAIN ** (1.0 - half(now_s - self.at_s, STALE_HALF_LIFE_S))
         prefill, one, two, four, many, embed, load, overhead = self.figures()
+        cap = self._prefill_caps.lowest
         return Rates(
-            prefill_tps=_rise(prefill, best.prefill_tps, gain),
+            prefill_tps=min(best.prefill_tps, _known(cap, best.prefill_tps))
+            if prefill is None
+            else _rise(prefill, best.prefill_tps, gain),
             decode=(
                 _rise(one, best.decode[0], gain),
                 _rise(two, best.decode[1], gain),
@@ -196,6 +204,7 @@ class Pair:
             overhead_s=best.overhead_s if overhead is None else -overhead,
             samples=self.samples,
             is_measured=one is not None or embed is not None,
+            is_prefill_measured=prefill is not None,
         )
 
     def figures(self) -> Figures:
@@ -213,10 +222,11 @@ class Pair:
 
     def is_news(self) -> bool:
         """Tell whether the figures moved enough to be told; they then count as told."""
-        figures = self.figures()
-        if self.samples > FRESH_SAMPLES and not any(map(_moved, figures, self.told)):
+        figures, cap = self.figures(), self._prefill_caps.lowest
+        has_moved = _moved(cap, self.told_cap) or any(map(_moved, figures, self.told))
+        if self.samples > FRESH_SAMPLES and not has_moved:
             return False
-        self.told = figures
+        self.told, self.told_cap = figures, cap
         return True
 
     def row(self, node: NodeId, digest: Digest, now_s: float) -> PairRow:
@@ -266,7 +276,12 @@ class Pair:
             self._overhead.add(sample.first_s, now_s)
 
     def _take_prefill(self, sample: Sample, now_s: float) -> None:
-        if not sample.prefill_is_known or sample.prompt_tokens < MIN_PREFILL_TOKENS:
+        if sample.prompt_tokens < MIN_PREFILL_TOKENS:
+            return
+        if not sample.prefill_is_known:
+            if sample.prompt_s > 0 and sample.occupancy == 1:
+                # Reuse can only flatter the rate, so the true one is no higher.
+                self._prefill_caps.add(sample.prompt_tokens / sample.prompt_s, now_s)
             return
         if sample.occupancy > 1 and self._prefill.value is not None:
             return

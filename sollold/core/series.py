@@ -53,6 +53,11 @@ class Series:
         self._samples: deque[tuple[float, float]] = deque()
         self._ordered: list[float] = []
 
+    @property
+    def lowest(self) -> float | None:
+        """The smallest sample of the window."""
+        return self._ordered[0] if self._ordered else None
+
     def add(self, value: float, now_s: float) -> None:
         """Take one sample."""
         samples, ordered = self._samples, self._ordered

@@ -5,6 +5,7 @@ Only the registry changes records. Nothing here waits or calls anybody.
 
 from __future__ import annotations
 
+from operator import is_
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -102,6 +103,7 @@ class Record:
         "residents",
         "seen_s",
         "since_s",
+        "target",
         "version",
         "view",
     )
@@ -127,6 +129,7 @@ class Record:
         self.seen_s: float | None = None
         self.probe_ms: float | None = None
         self.view: NodeView | None = None
+        self.target: tuple[tuple[object, ...], ProbeTarget] | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -215,8 +218,13 @@ def build_view(record: Record, now_s: float) -> NodeView:
 
 
 def probe_target(record: Record) -> ProbeTarget:
-    """Return the record as a prober sees it."""
-    return ProbeTarget(
+    """Return the record as a prober sees it; the same object until that changes."""
+    # Every request asks for it. What it is made of is replaced, never changed.
+    made_of = (record.id, record.place, record.addresses, record.claims, record.peer_version)
+    known = record.target
+    if known is not None and all(map(is_, known[0], made_of)):
+        return known[1]
+    target = ProbeTarget(
         id=record.id,
         kind=record.kind,
         place=record.place,
@@ -224,6 +232,8 @@ def probe_target(record: Record) -> ProbeTarget:
         key_env=record.candidate.key_env,
         is_peer=record.peer_version is not None,
     )
+    record.target = (made_of, target)
+    return target
 
 
 def peer_view(record: Record) -> PeerView:

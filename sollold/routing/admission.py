@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Ticket:
     """A place in the queue; ends with exactly one of grant, rejection, withdrawal."""
 
-    __slots__ = ("hold_timer", "limit_timer", "on_grant", "on_reject", "waiting")
+    __slots__ = ("hold_timer", "limit_timer", "may_hold", "on_grant", "on_reject", "waiting")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Ticket:
         self.waiting = waiting
         self.on_grant = on_grant
         self.on_reject = on_reject
+        self.may_hold = True
         self.hold_timer: Timer | None = None
         self.limit_timer: Timer | None = None
 
@@ -95,6 +96,7 @@ class Admission:
         self._tickets: dict[RequestId, Ticket] = {}
         self._views: dict[NodeId, NodeView] = {}
         self._wakeup: Timer | None = None
+        self._pumping_soon: Timer | None = None
         self._is_pumping = False
         self._is_draining = False
         self.loads_started = 0
@@ -125,12 +127,15 @@ class Admission:
         on_reject: Callable[[SollolError], None],
         *,
         is_returning: bool = False,
+        may_hold: bool = True,
     ) -> Ticket:
         """Queue a request; both callbacks may be called before this returns. No await.
 
         A request that returns after a failed attempt is never refused for the queue's length.
+        Without `may_hold` it does not wait for a holder that is down.
         """
         ticket = Ticket(waiting, on_grant, on_reject)
+        ticket.may_hold = may_hold
         if self._is_draining and not is_returning:
             on_reject(Draining("sollold is stopping", retry_after_s=5))
             return ticket
@@ -148,6 +153,10 @@ class Admission:
             self._limit_wait(ticket)
             self._check_holders(ticket)
         return ticket
+
+    def is_waiting(self, ticket: Ticket) -> bool:
+        """Whether the request is still in the queue. No await."""
+        return self._tickets.get(ticket.waiting.id) is ticket
 
     def _starts_at_once(self, ticket: Ticket) -> bool:
         """Grant a slot past an empty queue: the usual case is worth a short way. No await."""
@@ -185,12 +194,14 @@ class Admission:
             self._queue.remove(ticket.waiting.id)
             ticket.stop_timers()
             ticket.on_reject(error)
+            self._pump_soon()
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take a request out of the queue; nothing happens if it already left. No await."""
         if self._tickets.pop(ticket.waiting.id, None) is not None:
             self._queue.remove(ticket.waiting.id)
             ticket.stop_timers()
+            self._pump_soon()
 
     def release(self, request: RequestId) -> None:
         """Give a slot back, exactly once per grant, and hand it on. No await."""
@@ -200,6 +211,8 @@ class Admission:
     def note_first_byte(self, request: RequestId) -> None:
         """Tell that the engine has begun to answer: its model is loaded. No await."""
         self._load.note_first(request)
+        # A node loads one model at a time: the next load may begin.
+        self.pump()
 
     def recall_target(self, running: Running, waiting: WaitingRequest) -> NodeId | None:
         """Return a node on which an overdue request would end sooner. No await."""
@@ -223,7 +236,7 @@ class Admission:
         self._is_pumping = True
         try:
             now_s = self._clock()
-            head = self._queue.head(self._rules.look_ahead)
+            head = self._head()
             done = assign(
                 head, self._nodes, self._load, now_s, policy=self._policy, dice=self._dice()
             )
@@ -236,6 +249,31 @@ class Admission:
             self.pump()
             return
         self._arm(done.next_wakeup_s, now_s)
+
+    def _pump_soon(self) -> None:
+        """Look again when those that leave together have left. No await."""
+        if len(self._queue) and self._pumping_soon is None:
+            self._pumping_soon = self._wheel.after(0.0, self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pumping_soon = None
+        self.pump()
+
+    def _head(self) -> tuple[WaitingRequest, ...]:
+        """Return the first requests that may start: others must not keep them out of sight."""
+        limit = self._rules.look_ahead
+        if len(self._queue) <= limit:
+            return self._queue.head(limit)
+        cap = self._policy.client_cap
+        found: list[WaitingRequest] = []
+        for waiting in self._queue:
+            is_held = self._tickets[waiting.id].hold_timer is not None
+            if is_held or (cap and self._load.of_client(waiting.client) >= cap):
+                continue
+            found.append(waiting)
+            if len(found) == limit:
+                break
+        return tuple(found)
 
     def _offer_trials(self, reservations: tuple[Reservation, ...], now_s: float) -> bool:
         """Let runners that requests wait for try one slot more; True when one does. No await."""
@@ -275,7 +313,7 @@ class Admission:
             if ticket.hold_timer is not None:
                 ticket.hold_timer.cancel()
                 ticket.hold_timer = None
-        elif not hopeful:
+        elif not hopeful or not ticket.may_hold:
             self._reject(ticket, NoEligibleNode(_no_holder_text(waiting, holders)))
         elif ticket.hold_timer is None:
             ticket.hold_timer = self._wheel.after(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sollold.wire.routes import InferenceRoute
-from sollold.wire.watch import JsonWatch, watch_for
+from sollold.wire.watch import Ending, JsonWatch, watch_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sollold.core.model import Grant
     from sollold.errors import UpstreamError
     from sollold.upstream.exchange import Exchange, Head
-    from sollold.wire.watch import Ending, Watch
+    from sollold.wire.watch import Watch
 
 _NOTHING_SEEN: Final = JsonWatch(InferenceRoute.API_CHAT)
 """What stands for the watch before a head came; it is never fed."""
@@ -59,6 +59,7 @@ class Attempt:
         "held_bytes",
         "is_detached",
         "is_dropped",
+        "is_opaque",
         "is_over",
         "is_ready",
         "is_stream",
@@ -96,6 +97,7 @@ class Attempt:
         self.is_stream = False
         self.is_detached = False
         self.is_dropped = False
+        self.is_opaque = False
         self.trial: int | None = None
         self.started_s = clock()
         self.first_content_s: float | None = None
@@ -137,7 +139,7 @@ class Attempt:
     def ending(self) -> Ending:
         """Return how the message ended; only once it is over."""
         if self._ending is None:
-            self._ending = self._watch.finish()
+            self._ending = Ending(is_terminated=True) if self.is_opaque else self._watch.finish()
         return self._ending
 
     def early_error(self) -> str | None:
@@ -153,6 +155,12 @@ class Attempt:
         """Take the reply's head. No await."""
         self.head = head
         if head.status != 200:
+            self._watch = JsonWatch(self._route)
+            return
+        if (self.header(b"content-encoding") or b"identity").strip().lower() != b"identity":
+            # Nothing can be read in it: its framing alone says whether it is complete.
+            self.is_opaque = True
+            self._watch = JsonWatch(self._route)
             self._watch = JsonWatch(self._route)
             return
         kind = (self.header(b"content-type") or b"").decode("latin-1")
@@ -203,6 +211,14 @@ class Attempt:
             self.exchange.abort()
         self.on_error(error)
 
+    def end_early(self) -> None:
+        """Take the message for complete: its last word has come. No await."""
+        if self.is_over:
+            return
+        if self.exchange is not None:
+            self.exchange.abort()
+        self._settle()
+
     def drop(self) -> None:
         """Walk away: close the connection, free the slot, wake nobody. No await."""
         if self.is_over:
@@ -219,8 +235,10 @@ class Attempt:
             return
         self.is_over = True
         self.ended_s = self._clock()
-        self.owner.settled(self)
-        self.owner.wake()
+        try:
+            self.owner.settled(self)
+        finally:
+            self.owner.wake()
 
     def take_held(self) -> bytes:
         """Return what was held and forget it. No await."""

@@ -46,6 +46,10 @@ class Blame:
         """Begin the trial of a node that was set aside; None in the usual case. No await."""
         return self._registry.take_trial(node)
 
+    def look_soon(self, node: NodeId) -> None:
+        """Have a node's lists read again soon. No await."""
+        self._refresh_soon(node)
+
     def verdict(self, node: NodeId, verdict: Verdict, text: str, trial: int | None) -> None:
         """Count an attempt that failed before commit, or broke after it. No await."""
         text = text[:_MAX_TEXT_CHARS]

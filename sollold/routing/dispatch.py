@@ -7,11 +7,13 @@ the callbacks of `Reporter`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from sollold.core.estimate import fits
 from sollold.errors import SollolError
 from sollold.routing.record import Outcome, Phase
 from sollold.routing.run import RequestRun
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from sollold.upstream.wheel import Timer, TimerWheel
 
 _MAX_DETACHED = 64
+
+_log = logging.getLogger(__name__)
+
+
+def _nowhere(_node: NodeId) -> bytes | None:
+    return None
 
 
 class DispatchSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +128,9 @@ class Dispatcher:
                 record.status = error.http_status
             raise
         finally:
+            # What made the request is of no use any more, and large.
+            job.body = b""
+            job.head_for = _nowhere
             del self._runs[record.id]
             if not self._runs:
                 self._idle.set()
@@ -181,6 +192,10 @@ class Dispatcher:
         self._learner.forget(attempt.grant.node)
         self._blame.verdict(attempt.grant.node, verdict, text, attempt.trial)
 
+    def acquit(self, attempt: Attempt) -> None:
+        """End a trial whose outcome was the caller's fault. No await."""
+        self._blame.no_verdict(attempt.grant.node, attempt.trial)
+
     def blame_engine(self, attempt: Attempt, text: str) -> None:
         """Count a server error. No await."""
         self._learner.forget(attempt.grant.node)
@@ -192,15 +207,24 @@ class Dispatcher:
         if timer is not None:
             timer.cancel()
         grant = attempt.grant
-        if attempt.error is None and not attempt.is_dropped and attempt.status == 200:
-            self._succeeded(run, attempt)
-        elif attempt.is_dropped:
-            self._blame.no_verdict(grant.node, attempt.trial)
-        self._learner.ended(grant)
-        self.admission.release(grant.decision.request)
+        try:
+            if attempt.error is None and not attempt.is_dropped and attempt.status == 200:
+                self._succeeded(run, attempt)
+            elif attempt.is_dropped:
+                self._blame.no_verdict(grant.node, attempt.trial)
+        except Exception:
+            # Whatever could not be learned, the slot must go on to the next request.
+            _log.exception("could not learn from an attempt on %s", grant.node)
+        finally:
+            self._learner.ended(grant)
+            self.admission.release(grant.decision.request)
 
     def _succeeded(self, run: RequestRun, attempt: Attempt) -> None:
-        error = attempt.ending().error
+        ending = attempt.ending()
+        error = ending.error
+        if error is None and not ending.is_terminated and attempt.sink is None:
+            # The run has yet to say what an answer that is not whole is worth.
+            return
         if error is not None:
             if attempt.sink is not None:
                 self._blame.engine(attempt.grant.node, error, attempt.trial)
@@ -232,9 +256,10 @@ class Dispatcher:
                 attempt.drop()
 
     def _is_loaded(self, grant: Grant) -> bool:
-        view = self.admission.view(grant.node)
+        view, runner = self.admission.view(grant.node), grant.runner
         return view is not None and any(
-            resident.digest == grant.runner.digest for resident in view.residents
+            resident.digest == runner.digest and fits(resident, runner.options)
+            for resident in view.residents
         )
 
     def may_detach(self, attempt: Attempt) -> bool:
@@ -253,4 +278,9 @@ class Dispatcher:
         """Keep a load going without its client, until its first byte or the limit. No await."""
         attempt.is_detached = True
         attempt.held = []
+        exchange = attempt.exchange
+        if exchange is not None:
+            # The body's memory is given back: it cannot be sent a second time.
+            exchange.request = exchange.request._replace(body=b"", is_replayable=False)
+        self._blame.look_soon(attempt.grant.node)
         self._detached[attempt] = self.wheel.after(self.settings.load_limit_s, attempt.drop)

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 _EMPTY_STREAM = Verdict(
     fault=Fault.NODE, may_retry=True, reached_engine=True, code="ended_without_answer"
 )
+_CUT_ANSWER = Verdict(fault=Fault.NODE, may_retry=True, reached_engine=True, code="answer_cut")
+_REDIRECT = Verdict(
+    fault=Fault.MISCONFIGURED, may_retry=True, reached_engine=False, code="redirect"
+)
 _LONGEST_RETRY_AFTER_S = 3600
+_LONGEST_NUMBER = 12
 
 
 def judge(attempt: Attempt) -> tuple[Verdict, str]:
@@ -26,12 +31,16 @@ def judge(attempt: Attempt) -> tuple[Verdict, str]:
     if attempt.status >= 400:
         text = error_text(b"".join(attempt.held))
         return judge_status(attempt.status, text, retry_after_s=_retry_after_s(attempt)), text
+    if attempt.status >= 300:
+        return _REDIRECT, "a redirect, which no Ollama sends; is the address right?"
     if attempt.is_stream and not attempt.has_content:
         error = attempt.early_error()
         if error is not None:
             return judge_error_line(error), error
-        if attempt.is_over and not attempt.is_decided:
+        if attempt.is_over and not attempt.is_decided and not attempt.ending().is_terminated:
             return _EMPTY_STREAM, "the stream ended before it began"
+    elif attempt.is_over and not attempt.is_stream and not attempt.ending().is_terminated:
+        return _CUT_ANSWER, "the answer is not whole"
     return judge_status(200, ""), ""
 
 
@@ -57,6 +66,6 @@ def judge_error(attempt: Attempt) -> Verdict:
 
 def _retry_after_s(attempt: Attempt) -> float | None:
     value = attempt.header(b"retry-after")
-    if value is not None and value.strip().isdigit():
+    if value is not None and len(value) < _LONGEST_NUMBER and value.strip().isdigit():
         return float(min(_LONGEST_RETRY_AFTER_S, int(value)))
     return None

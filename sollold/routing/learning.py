@@ -120,7 +120,7 @@ class Learner:
         first_s = 0.0
         if attempt.first_content_s is not None and attempt.is_stream:
             first_s = attempt.first_content_s - attempt.started_s
-            if not grant.is_load:
+            if grant.is_first_measured and self.was_alone(grant):
                 self._rates.observe_first(node, grant.expected_first_s, first_s, now_s)
         if job.is_load and record.kind is not TaskKind.EMBED:
             return

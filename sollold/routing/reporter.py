@@ -107,7 +107,12 @@ class EventReporter:
 
     def failed_over(self, record: RequestRecord, node: NodeId, text: str) -> None:
         """Say that an attempt was given up. No await."""
-        _log.info("request moved on model=%s from=%s reason=%s", record.model, node, text[:300])
+        _log.info(
+            "request looks for another node model=%s after=%s reason=%s",
+            record.model,
+            node,
+            text[:300],
+        )
         code = record.failures[-1].code if record.failures else None
         self._bus.publish(
             FallbackTriggered(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sollold.errors import SollolError
     from sollold.routing.admission import Ticket
     from sollold.routing.dispatch import Dispatcher
+    from sollold.upstream.exchange import Exchange
+    from sollold.upstream.pool import NodePool
 
 
 class ClientReply(Protocol):
@@ -90,8 +92,10 @@ class RequestRun:
         self._own_replies: list[tuple[Attempt, str]] = []
         self._last_error: UpstreamError | None = None
         self._suspicions: list[tuple[Attempt, str]] = []
-        self._has_moved = False
         self._has_recalled = False
+        self._frozen: set[Attempt] = set()
+        self._refusals: set[NodeId] = set()
+        self._is_closed = False
         self._vigil: Vigil | None = None
         self._sleeper: asyncio.Future[None] | None = None
 
@@ -121,10 +125,21 @@ class RequestRun:
                 else:
                     return self._conclude()
         except asyncio.CancelledError:
-            self.record.outcome = Outcome.CANCELED
+            self._note_departure()
             raise
         finally:
             self._close()
+
+    def _note_departure(self) -> None:
+        """Note that the client left: with the whole answer, as some do at its last word, or not."""
+        self.record.outcome = Outcome.CANCELED
+        for attempt in self._live:
+            if attempt.sink is None:
+                continue
+            self.record.bytes_out = attempt.bytes_in
+            if attempt.is_stream and attempt.ending().is_terminated:
+                self.record.outcome = Outcome.OK
+                attempt.end_early()
 
     @property
     def is_waiting(self) -> bool:
@@ -160,18 +175,28 @@ class RequestRun:
                 self._waiting,
                 id=RequestId(f"{self.record.id}.{number}") if number > 1 else self.record.id,
                 excluded=frozenset(self._excluded),
+                # A first attempt that hangs on a frozen node must not use up its client's share.
+                client=self.record.id if self._live else self.record.client,
             )
         self._submissions += 1
         self._refusal = None
-        ticket = self._kit.admission.submit(
-            self._waiting, self._granted, self._refused, is_returning=self._submissions > 1
+        admission = self._kit.admission
+        ticket = admission.submit(
+            self._waiting,
+            self._granted,
+            self._refused,
+            is_returning=self._submissions > 1,
+            may_hold=not self._own_replies and not self._live,
         )
-        if not self._grants and self._refusal is None:
+        if admission.is_waiting(ticket):
             self._ticket = ticket
             if self._submissions == 1:
                 self._kit.on_queued(self.record)
 
     def _granted(self, grant: Grant) -> None:
+        if self._is_closed:
+            self._kit.admission.release(grant.decision.request)
+            return
         self._ticket = None
         self._grants.append(grant)
         self.wake()
@@ -191,13 +216,28 @@ class RequestRun:
             attempt.fail(ConnectFailed(f"{grant.node} has left"))
             return
         request = Request(head, self.job.body)
+        exchange = pool.try_send(request, attempt)
+        if exchange is not None:
+            self._sent(attempt, exchange)
+        elif len(self._live) > 1:
+            # The first attempt may answer while this one is still being connected.
+            self._kit.spawn(self._dial(attempt, pool, request))
+        else:
+            await self._dial(attempt, pool, request)
+
+    async def _dial(self, attempt: Attempt, pool: NodePool, request: Request) -> None:
         try:
-            exchange = pool.try_send(request, attempt)
-            if exchange is None:
-                exchange = await pool.send(request, attempt)
+            exchange = await pool.send(request, attempt)
         except UpstreamError as error:
             attempt.fail(error)
             return
+        if attempt.is_dropped:
+            exchange.abort()
+        else:
+            self._sent(attempt, exchange)
+
+    def _sent(self, attempt: Attempt, exchange: Exchange) -> None:
+        """Note that an attempt has its connection. No await."""
         attempt.exchange = exchange
         if attempt.is_over:
             return
@@ -230,6 +270,8 @@ class RequestRun:
         if attempt.is_detached:
             attempt.drop()
             return
+        if not attempt.is_stream:
+            self._kit.first_bytes.add(attempt, self._unfinished)
         is_embed = self.record.kind is TaskKind.EMBED
         self.record.phase = Phase.EMBEDDING if is_embed else Phase.GENERATING
 
@@ -240,6 +282,10 @@ class RequestRun:
 
     def _overdue(self, attempt: Attempt) -> None:
         self._watcher().overdue(attempt)
+
+    def _unfinished(self, attempt: Attempt) -> None:
+        """Watch a whole answer that has begun and does not come to its end. No await."""
+        self._watcher().await_progress(attempt)
 
     def _watcher(self) -> Vigil:
         """Return the run's vigil, made when first needed: most runs never do."""
@@ -270,10 +316,12 @@ class RequestRun:
         if verdict.fault in (Fault.NONE, Fault.CLIENT):
             return True
         if self._is_second_opinion(attempt, text):
+            for other, _ in self._suspicions:
+                self._kit.acquit(other)
             self._suspicions.clear()
             return True
         if verdict.fault is Fault.MISCONFIGURED:
-            text = f"{attempt.grant.node} refused our credentials with {attempt.status}: {text}"
+            text = f"{attempt.grant.node} answered with {attempt.status}: {text}"
             self._last_error = UpstreamError(text)
         elif attempt.status >= 400:
             self._own_replies.append((attempt, text))
@@ -297,19 +345,26 @@ class RequestRun:
         attempt.drop()
         self._last_error = attempt.error or self._last_error
         self.record.failures.append(Failure(node, verdict.code, text))
-        self._reached += verdict.reached_engine
+        # One that was left as frozen has been counted then.
+        self._reached += verdict.reached_engine and attempt not in self._frozen
         if verdict.code.startswith("status_"):
             self._suspicions.append((attempt, text))
         else:
             self._kit.blame(attempt, verdict, text)
         is_refused = isinstance(attempt.error, ConnectFailed) and attempt.error.refused
-        if not is_refused:
+        if not is_refused or node in self._refusals:
             self._excluded.add(node)
-        if self._live or self._ticket is not None or self._grants:
+        self._refusals.add(node)
+        if self._is_being_served():
             return
         if verdict.may_retry and self._reached < self._kit.settings.attempts:
             self._kit.on_failover(self.record, node, text)
             self._submit()
+
+    def _is_being_served(self) -> bool:
+        """Whether anything but a frozen attempt may still bring an answer. No await."""
+        is_hopeful = any(attempt not in self._frozen for attempt in self._live)
+        return is_hopeful or self._ticket is not None or bool(self._grants)
 
     def _conclude(self) -> WholeAnswer:
         """Nobody is left to ask: forward a node's own reply, or say what happened. No await."""
@@ -317,6 +372,8 @@ class RequestRun:
         self.record.outcome = Outcome.FAILED
         if self._own_replies:
             attempt, _ = self._own_replies[-1]
+            self.record.node = attempt.grant.node
+            self.record.status = attempt.status
             return WholeAnswer(attempt, attempt.take_held())
         if self._last_error is not None and not self._is_down_everywhere():
             raise self._last_error
@@ -350,6 +407,8 @@ class RequestRun:
         record.node = attempt.grant.node
         record.status = attempt.status
         record.first_content_s = attempt.first_content_s
+        if attempt.status >= 400:
+            self._kit.acquit(attempt)
 
     def _whole(self, attempt: Attempt) -> WholeAnswer:
         self._live.clear()
@@ -395,28 +454,43 @@ class RequestRun:
 
     # Called by the vigil --------------------------------------------------------------------
 
-    def move(self, attempt: Attempt) -> bool:
-        """Ask a second node while the first attempt is kept; False when that was done before."""
-        if self._has_moved:
-            return False
-        self._has_moved = True
-        node = attempt.grant.node
-        self._excluded.add(node)
-        text = f"{node} does not answer its probes"
-        self.record.failures.append(Failure(node, "frozen", text))
-        self._kit.on_failover(self.record, node, text)
-        self._submit()
-        return True
+    def leave_frozen(self, attempt: Attempt) -> bool:
+        """Ask a second node, once, and keep the first attempt: it may yet answer.
 
-    def has_nowhere_else(self) -> bool:
-        """Whether a second node was asked for and there is none. No await."""
-        return self._refusal is not None
+        Returns False when nothing else can bring an answer any more.
+        """
+        if attempt not in self._frozen:
+            is_first = not self._frozen
+            self._frozen.add(attempt)
+            node = attempt.grant.node
+            text = f"{node} does not answer its probes"
+            self._excluded.add(node)
+            self._reached += 1
+            self.record.failures.append(Failure(node, "frozen", text))
+            may_ask = is_first and self._reached < self._kit.settings.attempts
+            if may_ask and not self._is_being_served():
+                self._kit.on_failover(self.record, node, text)
+                self._submit()
+        return self._is_being_served()
 
     def recall(self, attempt: Attempt) -> bool:
-        """Take a request back from a node that others keep busy, once, if another is sooner."""
-        if self._has_recalled or not self._kit.should_recall(attempt, self._waiting):
+        """Take a request back from a node that others keep busy, once, if another is sooner.
+
+        Only a streamed one: the first byte of a whole answer is its end.
+        """
+        if (
+            self._has_recalled
+            or self._frozen
+            or not self.record.is_stream
+            or len(self._live) > 1
+            or self._ticket is not None
+            or self._grants
+            or self._reached + 1 >= self._kit.settings.attempts
+            or not self._kit.should_recall(attempt, self._waiting)
+        ):
             return False
         self._has_recalled = True
+        self._reached += 1
         node = attempt.grant.node
         text = "overdue there, and another node is sooner"
         self._live.remove(attempt)
@@ -440,6 +514,7 @@ class RequestRun:
 
     def _close(self) -> None:
         """Leave nothing behind: queue place, slots, connections, timers. No await."""
+        self._is_closed = True
         if self._vigil is not None:
             self._vigil.close()
         self._withdraw()

@@ -6,6 +6,7 @@ first three are acted upon, each in its own way; see `docs/failures.md`.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from sollold.errors import UpstreamTimeout
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from sollold.routing.dispatch import Dispatcher
     from sollold.routing.run import RequestRun
     from sollold.upstream.wheel import Timer, TimerWheel
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S = 5.0
 _SHORTEST_IDLE_STEP_S = 0.2
@@ -98,7 +101,7 @@ class Vigil:
         return self._is_closed or attempt.is_over or attempt.first_content_s is not None
 
     async def _investigate(self, attempt: Attempt) -> None:
-        is_frozen = await self._kit.is_frozen(attempt.grant.node)
+        is_frozen = await self._ask(attempt)
         if self._is_settled(attempt):
             return
         silent_s = self._kit.clock() - attempt.started_s
@@ -115,14 +118,20 @@ class Vigil:
             self._look_later(attempt, pause_s)
 
     def _leave_frozen(self, attempt: Attempt, silent_s: float) -> None:
-        if self._run.move(attempt):
-            return
-        if self._run.has_nowhere_else() and silent_s > self._kit.settings.frozen_idle_s:
+        if not self._run.leave_frozen(attempt) and silent_s > self._kit.settings.frozen_idle_s:
             text = (
                 f"{attempt.grant.node} has been frozen for {silent_s:.0f} s and no other node "
                 "can answer"
             )
             attempt.fail(UpstreamTimeout(text, phase="head"))
+
+    async def _ask(self, attempt: Attempt) -> bool:
+        """Have the node probed; a check that fails by itself says nothing about the node."""
+        try:
+            return await self._kit.is_frozen(attempt.grant.node)
+        except Exception:
+            _log.exception("could not find out whether %s is frozen", attempt.grant.node)
+            return False
 
     # Between bytes -------------------------------------------------------------------------------
 
@@ -145,7 +154,7 @@ class Vigil:
 
     async def _investigate_idle(self, attempt: Attempt, since_s: float, seen: int) -> None:
         settings = self._kit.settings
-        is_frozen = await self._kit.is_frozen(attempt.grant.node)
+        is_frozen = await self._ask(attempt)
         if attempt.is_over or self._is_closed:
             return
         now_s = self._kit.clock()

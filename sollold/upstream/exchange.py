@@ -68,6 +68,10 @@ class Request(NamedTuple):
     """Whether it may be sent again when a pooled connection turns out to be stale."""
 
 
+_SPENT = Request(b"", b"", is_replayable=False)
+"""What an exchange that is over holds instead of its request, which may be large."""
+
+
 class Exchange:
     """A request under way. After its end every method is harmless."""
 
@@ -176,6 +180,7 @@ class Exchange:
     def detach(self) -> Receiver | None:
         """Make it over and return who is to hear of it, None when it was over already."""
         receiver, self.receiver = self.receiver, None
+        self.request = _SPENT
         self._connection = None
         if self._head_timer is not None:
             self._head_timer.cancel()

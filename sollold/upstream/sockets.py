@@ -5,8 +5,11 @@ A closed laptop or a node that lost power sends nothing, not even a FIN.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -49,6 +52,18 @@ def reset_on_close(transport: asyncio.BaseTransport, *, is_on: bool) -> None:
         if sock is not None:
             option = _RESET_ON_CLOSE if is_on else _FLUSH_ON_CLOSE
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+
+
+def unacknowledged_bytes(transport: asyncio.BaseTransport) -> int:
+    """Return what the kernel holds that the peer has not taken; 0 when nobody can tell.
+
+    The transport alone shows a slow peer's progress only after a third of this has gone.
+    """
+    answer = b""
+    with _socket_of(transport) as sock:
+        if sock is not None:
+            answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ early and at most one tick late. Not for anything that needs better than a tenth
 
 from __future__ import annotations
 
+import contextvars
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class TimerWheel:
         self._slots: dict[int, dict[Timer, None]] = {}
         self._watches: dict[Watch, None] = {}
         self._handle: asyncio.TimerHandle | None = None
+        # It turns for everybody: it must not carry on in one request's context.
+        self._context = contextvars.Context()
         self._is_closed = False
 
     @property
@@ -147,7 +150,7 @@ class TimerWheel:
 
     def _arm(self) -> None:
         next_s = self._origin_s + (self._turned_tick + 1) * self.tick_s
-        self._handle = self.loop.call_at(next_s, self._turn)
+        self._handle = self.loop.call_at(next_s, self._turn, context=self._context)
 
     def _turn(self) -> None:
         self.now_s = self.loop.time()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from sollold.errors import NotOffered
 from sollold.wire.routes import InferenceRoute
 
 if TYPE_CHECKING:
@@ -29,6 +30,24 @@ CATALOGUE_METHODS: dict[str, tuple[str, ...]] = {
     "/v1/models": ("GET",),
 }
 """Lists and the methods Ollama takes on them, in the order its `Allow` header has."""
+
+
+ELSEWHERE: dict[str, str] = {
+    "/api/pull": "POST",
+    "/api/push": "POST",
+    "/api/create": "POST",
+    "/api/copy": "POST",
+    "/api/delete": "DELETE",
+}
+"""Routes of Ollama that change a node's models; not offered here yet."""
+
+
+async def _elsewhere(request: web.Request) -> web.StreamResponse:
+    """Say where models are managed, in place of a bare 404."""
+    raise NotOffered(
+        f"sollold does not answer {request.path} yet: pull, create, copy and delete models on the "
+        "nodes themselves; they are seen here within seconds"
+    )
 
 
 def known_methods() -> dict[str, tuple[str, ...]]:
@@ -61,6 +80,8 @@ def make_app(
     for path, methods in CATALOGUE_METHODS.items():
         for method in methods:
             app.router.add_route(method, path, handlers[path])
+    for path, method in ELSEWHERE.items():
+        app.router.add_route(method, path, _elsewhere)
     app.router.add_routes(inference.routes())
     app.router.add_routes(control.routes())
     if metrics is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from sollold.upstream.sockets import reset_on_close, tune
+from sollold.upstream.sockets import reset_on_close, tune, unacknowledged_bytes
 
 if TYPE_CHECKING:
     import asyncio
@@ -241,7 +241,7 @@ class ClientStream:
 
     def _start_watching(self, transport: asyncio.Transport) -> None:
         if self._watch is None:
-            self._taken_bytes = self._queued_bytes - transport.get_write_buffer_size()
+            self._taken_bytes = self._count_taken(transport)
             self._taken_at_s = self._wheel.loop.time()
             self._watch = self._wheel.watch(self._look)
 
@@ -253,7 +253,7 @@ class ClientStream:
     def _look(self) -> None:
         transport = self._request.transport
         waiting_bytes = 0 if transport is None else transport.get_write_buffer_size()
-        taken_bytes = self._queued_bytes - waiting_bytes
+        taken_bytes = self._queued_bytes if transport is None else self._count_taken(transport)
         if taken_bytes > self._taken_bytes:
             self._taken_bytes = taken_bytes
             self._taken_at_s = self._wheel.now_s
@@ -267,6 +267,10 @@ class ClientStream:
         low_bytes = 0 if self._is_draining else _NOTICE_BYTES
         if waiting_bytes <= low_bytes and not self._is_holding:
             self._stop_watching()
+
+    def _count_taken(self, transport: asyncio.Transport) -> int:
+        waiting_bytes = transport.get_write_buffer_size() + unacknowledged_bytes(transport)
+        return self._queued_bytes - waiting_bytes
 
     def _cut(self) -> None:
         self._stop_watching()

@@ -216,6 +216,11 @@ class Edge:
             _log.exception(
                 "a request failed inside sollold: %s %s", request.method, request.path[:200]
             )
+            if not _can_answer(request):
+                # Part of an answer is out: nothing may follow that looks like its end.
+                if request.transport is not None:
+                    request.transport.abort()
+                raise
             bug = InternalError("internal error in sollold; its log has the details")
             return _refusal(context, bug)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from sollold.wire.peek import Peek
 
 _MEDIA_TOKENS = 768
+_USUAL_NAME_CHARS = 256
 
 
 class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +89,7 @@ class InferenceApi:
         clients: ClientIdentity,
         via: str,
         limits: ReplyLimits,
+        look_soon: Callable[[NodeId], None],
     ) -> None:
         self._dispatcher = dispatcher
         self._plain = plain
@@ -100,6 +103,7 @@ class InferenceApi:
         self._clients = clients
         self._via = via
         self._limits = limits
+        self._look_soon = look_soon
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, one handler each."""
@@ -126,12 +130,17 @@ class InferenceApi:
             if problem.kind == "empty":
                 return error_response(request[CONTEXT], 400, problem.text, is_early=True)
             return await self._let_a_node_judge(request, body, 400, problem.text)
-        fault = missing_or_invalid_name(route, seen.model)
+        is_usual = len(seen.model) <= _USUAL_NAME_CHARS
+        fault, key, source = (_known_name if is_usual else _read_name)(route, seen.model)
         if fault is not None:
             return await self._let_a_node_judge(request, body, *fault)
-        base, source = split_source(seen.model)
-        key = key_of(base if source is Source.LOCAL else seen.model)
-        digest = None if key is None else await self._find(key)
+        digest = None if key is None else self._catalogue.digest_of(key)
+        if digest is None and key is not None:
+            # Asked once more before giving up.
+            await self._refresh()
+            digest = self._catalogue.digest_of(key)
+        if digest is None and not self._has_any_list():
+            raise NoEligibleNode(self._silence(), retry_after_s=5)
         if key is None or digest is None:
             return _unknown(request, route, seen.model, source)
         if route is InferenceRoute.API_SHOW:
@@ -140,13 +149,14 @@ class InferenceApi:
             return await self._unload(request, body, key, digest)
         return await self._infer(request, route, body, seen, key, digest)
 
-    async def _find(self, key: ModelKey) -> Digest | None:
-        """Return the model's digest, asking all nodes once more before giving up."""
-        digest = self._catalogue.digest_of(key)
-        if digest is None:
-            await self._refresh()
-            digest = self._catalogue.digest_of(key)
-        return digest
+    def _has_any_list(self) -> bool:
+        """Whether any node ever said what it holds: before that nothing can be called missing."""
+        nodes = self._fleet().nodes
+        return not nodes or any(node.seen_s is not None for node in nodes)
+
+    def _silence(self) -> str:
+        named = ", ".join(f"{node.id} ({_why(node)})" for node in self._fleet().nodes[:8])
+        return f"no node has answered yet, so nobody knows what they hold: {named}"
 
     # Inference ------------------------------------------------------------------------------
 
@@ -245,22 +255,17 @@ class InferenceApi:
     def _head_maker(
         self, request: web.Request, body: StoredBody
     ) -> Callable[[NodeId], bytes | None]:
-        headers = tuple(request.headers.items())
-        request_id = request[CONTEXT].id
-        size_bytes = body.size_bytes
-        method, target = request.method, target_for_node(request)
-
         def make(node: NodeId) -> bytes | None:
             constant = self._node_head(node)
             if constant is None:
                 return None
             return constant.writer.write(
-                method,
-                constant.path + target,
-                headers,
-                content_length=size_bytes,
+                request.method,
+                constant.path + target_for_node(request),
+                request.headers.items(),
+                content_length=body.size_bytes,
                 via=self._via,
-                request_id=request_id,
+                request_id=request[CONTEXT].id,
             )
 
         return make
@@ -304,6 +309,8 @@ class InferenceApi:
             *(self._plain.ask(node, make(node), _upstream_body(body)) for node in targets),
             return_exceptions=True,
         )
+        for node in targets:
+            self._look_soon(node)
         replies = [item for item in answers if isinstance(item, PlainReply)]
         for reply in sorted(replies, key=lambda item: item.head.status != 200):
             return _plain_response(request, reply)
@@ -330,6 +337,20 @@ class InferenceApi:
                 f"every node that holds '{key}' is down: {names}", retry_after_s=10
             )
         return [node.id for node in sorted(live, key=lambda node: node.is_ejected)]
+
+
+def _read_name(
+    route: InferenceRoute, name: str
+) -> tuple[tuple[int, str] | None, ModelKey | None, Source]:
+    """Return what is at fault with a model's name, or its key and where the name says it runs."""
+    base, source = split_source(name)
+    fault = missing_or_invalid_name(route, name)
+    if fault is not None:
+        return fault, None, source
+    return None, key_of(base if source is Source.LOCAL else name), source
+
+
+_known_name = lru_cache(maxsize=1024)(_read_name)
 
 
 def _why(node: NodeView) -> str:

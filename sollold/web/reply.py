@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from sollold.web.caller import queried
 from sollold.web.client_stream import ClientStream
 from sollold.web.context import CONTEXT
 from sollold.wire.headers import reply_headers
@@ -27,8 +28,7 @@ def merged_headers(head: Head, context: Context) -> list[tuple[str, str]]:
     """Return a node's headers with ours in their place."""
     ours = {name.lower() for name, _ in context.headers}
     headers = [pair for pair in reply_headers(head.headers) if pair[0].lower() not in ours]
-    headers.extend(context.headers)
-    return headers
+    return headers + context.headers
 
 
 def routing_headers(record: RequestRecord) -> list[tuple[str, str]]:
@@ -68,7 +68,7 @@ def wants_note(request: web.Request, *, is_default: bool) -> bool:
     asked = request.headers.get("X-Sollold-Routing")
     if asked is not None:
         return asked.strip().lower() == "body"
-    return is_default or request.query.get("routing") == "1"
+    return is_default or queried(request, "routing") == "1"
 
 
 def whole_response(
@@ -160,6 +160,8 @@ class StreamReply:
 
     def interrupt(self, frame: bytes) -> None:
         """Tell the client in its protocol, then end so that it cannot look complete. No await."""
+        if self._note is not None:
+            frame = self._note.release() + frame
         if frame:
             self._stream.write(frame)
         self.response = self._stream.abort()

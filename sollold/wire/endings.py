@@ -34,6 +34,8 @@ _FINISH: Final = re.compile(rb'[,{]\s*"finish_reason"\s*:\s*(?:"([a-z_]+)"|null)
 _USAGE: Final = re.compile(r',\s*"usage"\s*:\s*(?=\{)')
 _TIMINGS: Final = re.compile(r',\s*"timings"\s*:\s*(?=\{)')
 _JSON: Final = json.JSONDecoder()
+_LONGEST: Final = 2**63
+"""Larger numbers are no counters of anything."""
 
 
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,10 +242,12 @@ def _openai_counters(usage: object, timings: object) -> Counters:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LONGEST:
+        return value
+    return None
 
 
 def _time(value: object, per_s: float) -> float | None:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST:
         return value / per_s
     return None

@@ -37,7 +37,12 @@ class RoutingNote:
         self._held = b""
         return data
 
+    def release(self) -> bytes:
+        """Return what is held back, as it is: the answer was cut and gets no note."""
+        held, self._held = self._held, b""
+        return held
+
     def finish(self) -> bytes:
         """Return the rest, with the note before the last closing brace if there is one."""
-        held, self._held = self._held, b""
+        held = self.release()
         return _NAME + self._note() + held if held else b""

@@ -288,7 +288,7 @@ EVERYWHERE: list[tuple[int, str, str, object, list[tuple[str, str]]]] = [
     (404, "GET", "/api/v1/nodes/nobody", None, []),
     (404, "POST", "/api/chat", CHAT | {"model": "nobody-has-it"}, []),
     (405, "PUT", "/api/chat", None, []),
-    (415, "POST", "/v1/embeddings", b"{}", [("Content-Encoding", "zstd")]),
+    (415, "POST", "/v1/embeddings", b"{}", [("Content-Encoding", "br")]),
     (400, "GET", "/ws/routing_events", None, []),
 ]
 

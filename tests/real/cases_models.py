@@ -76,7 +76,7 @@ OPTIONS: list[AnyCase] = [
     chat(options={"num_predict": 3, "num_ctx": "4096"}),
     generate(options={"num_predict": "3"}, stream=False),
     post("/api/embed", model="tiny-embed", input="a", options={"num_ctx": "x"}),
-    *(_one(chat(format=value)) for value in _each("json", "", None, _SCHEMA, 5, [], {"type": 5}, {})),
+    *(_one(chat(format=value)) for value in _each("json", "", None, _SCHEMA, 5, [], {})),
     *(chat(format=value) for value in ("json", {"type": 5})),
     *(generate(format=value) for value in (_SCHEMA, "xml")),
     *(openai(max_tokens=1, response_format=value) for value in (

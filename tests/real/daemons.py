@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.stack.daemon import DaemonProcess
 from tests.stack.http import get_json, wait_until
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 _SEEN_WITHIN_S = 20.0
 
+# A node that a test killed and brought back is found soon.
+_PROBE_OFTEN = """\
+[health]
+interval_s = 0.5
+timeout_s = 0.5
+backoff_max_s = 0.5
+"""
+
 
 @contextlib.contextmanager
 def running_daemon(
@@ -26,7 +35,7 @@ def running_daemon(
         f'[[nodes]]\nurl = "{node.url}"\nname = "n{number}"\n\n'
         for number, node in enumerate(nodes, 1)
     ]
-    daemon = DaemonProcess(directory, config="".join(tables) + config)
+    daemon = DaemonProcess(directory, config="".join(tables) + _PROBE_OFTEN + config)
     try:
         daemon.start()
         wait_for_nodes(daemon, len(nodes))
@@ -44,10 +53,15 @@ def wait_for_nodes(daemon: DaemonProcess, count: int) -> None:
     )
 
 
-def usage(daemon: DaemonProcess) -> dict[str, Any]:
-    """What a daemon says about its requests: running, queued, and how the last ones ended."""
-    status: dict[str, Any] = get_json(f"{daemon.api_url}/api/v1/status")
-    return {**status["requests"], **status["recent"]}
+def running_on(daemon: DaemonProcess) -> dict[str, int]:
+    """How many requests run on each node that has some."""
+    running = get_json(f"{daemon.api_url}/api/v1/requests")["running"]
+    return dict(collections.Counter(request["node"] for request in running))
+
+
+def failed_over(daemon: DaemonProcess) -> int:
+    """How many of the last requests moved to another node."""
+    return int(get_json(f"{daemon.api_url}/api/v1/status")["recent"]["failed_over"])
 
 
 def _usable(daemon: DaemonProcess) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -84,11 +85,13 @@ class Gateway:
         *,
         stall_s: float = 30.0,
         spool_bytes: int = 4 * 1024 * 1024,
+        kernel_bytes: int | None = None,
     ) -> None:
         self._pool = pool
         self._wheel = wheel
         self._stall_s = stall_s
         self._spool_bytes = spool_bytes
+        self._kernel_bytes = kernel_bytes
         self.relays: list[Relay] = []
         self.requests: list[web.Request] = []
         self.stalled = 0
@@ -97,6 +100,10 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if self._kernel_bytes is not None:
+            assert request.transport is not None
+            sock = request.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._kernel_bytes)
         stream = ClientStream(
             request,
             wheel=self._wheel,

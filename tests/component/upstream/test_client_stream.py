@@ -447,3 +447,42 @@ async def test_client_sockets_are_tuned(wheel: TimerWheel, stall_s: float) -> No
             await client.send(GET)
             await client.response()
     assert seen == [(1, 15, int(stall_s * 1000) + 5_000)]
+
+
+def shrink_send_buffer(stream: ClientStream) -> None:
+    """Make the kernel take little, so that what is unsent stays in the transport."""
+    transport = stream._request.transport
+    assert transport is not None
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+
+@pytest.mark.parametrize("how", ["finish", "abort"])
+async def test_little_that_is_never_taken_is_cut_too(wheel: TimerWheel, how: str) -> None:
+    """Less than makes the wheel look while it streams."""
+    stalled = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        stream = ClientStream(request, wheel=wheel, stall_s=0.2, on_stalled=stalled.set)
+        await stream.start(200, NDJSON, Tap())
+        shrink_send_buffer(stream)
+        stream.write(b"x" * 50_000)
+        transport = request.transport
+        assert transport is not None
+        assert 16 * 1024 < transport.get_write_buffer_size() < 64 * 1024
+        assert stream._watch is None
+        if how == "abort":
+            return stream.abort()
+        # aiohttp waits for the client only above its high-water mark.
+        transport.set_write_buffer_limits(high=1024)
+        return await stream.finish()
+
+    async with (
+        serving(handle) as port,
+        await RawClient.open(port, receive_bytes=4096) as client,
+    ):
+        await client.send(GET)
+        await asyncio.wait_for(stalled.wait(), 3)
+        with pytest.raises((CutError, ConnectionResetError)):
+            await client.response()
+    await eventually(lambda: not wheel.is_turning)

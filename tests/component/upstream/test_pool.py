@@ -91,8 +91,10 @@ async def test_the_freshest_idle_connection_is_taken(wheel: TimerWheel) -> None:
 
     ended: list[Recorder] = []
     async with RawServer(script) as server, pool_to(server, wheel) as pool:
-        for recorder in [(await begin(pool))[1] for _ in range(3)]:
+        for _ in range(3):
+            recorder = Recorder()
             recorder.after_end = partial(ended.append, recorder)
+            await pool.send(post(), recorder)
         await eventually(lambda: len(ended) == 3)
         assert {recorder.body for recorder in ended} == {b"0", b"1", b"2"}
         for _ in range(3):
@@ -107,6 +109,25 @@ async def test_the_idle_list_is_bounded(wheel: TimerWheel) -> None:
         assert pool.idle == 2
         await eventually(lambda: pool.open == 2)
         assert (await exchange(pool)).body == b"ok"
+
+
+async def test_a_full_idle_list_gives_up_its_oldest(wheel: TimerWheel) -> None:
+    async def script(peer: Conversation) -> None:
+        while True:
+            await peer.read_request()
+            await eventually(lambda: len(peer.server.conversations) == 2)
+            body = b"%d" % peer.number
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + body)
+
+    ended: list[Recorder] = []
+    async with RawServer(script) as server, pool_to(server, wheel, max_idle=1) as pool:
+        for _ in range(2):
+            recorder = Recorder()
+            recorder.after_end = partial(ended.append, recorder)
+            await pool.send(post(), recorder)
+        await eventually(lambda: len(ended) == 2)
+        assert (await exchange(pool)).body == ended[1].body
+    assert len(server.conversations) == 2
 
 
 async def test_no_idle_connection_is_kept_when_none_may_be(wheel: TimerWheel) -> None:

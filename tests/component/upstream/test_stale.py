@@ -185,6 +185,7 @@ async def test_a_deadline_while_dialling_again(wheel: TimerWheel, phase: str) ->
         else:
             pending.limit_idle(0.05)
         await recorder.wait_over()
+        assert pending.pool.in_use == 0, "the dialling stops with it"
         assert isinstance(recorder.error, UpstreamTimeout)
         assert recorder.error.phase == phase
 

@@ -520,6 +520,28 @@ def test_small_requests_measure_an_unknown_node() -> None:
     assert granted(house.assign(large)) == {"r-1": "known"}
 
 
+def test_a_share_of_requests_measures_a_node_that_never_gets_busy() -> None:
+    house = House(node("known"), node("new"), node("cold", residents=[]))
+    house.teach("known", 20.0)
+    large = request(output_tokens=2000.0)
+    picks = [granted(house.assign(large, dice=dice / 500))["r-1"] for dice in range(500)]
+    assert set(picks) == {"known", "new"}
+    assert 0.05 <= picks.count("new") / 500 <= 0.15
+    never = AssignPolicy(explore=0.0)
+    assert granted(house.assign(large, dice=0.0, policy=never)) == {"r-1": "known"}
+    always = AssignPolicy(explore=1.0)
+    assert granted(house.assign(large, dice=0.7, policy=always)) == {"r-1": "new"}
+    house.update(node("known"), node("cold", residents=[]))
+    assert granted(house.assign(request(), policy=always)) == {"r-1": "known"}
+
+
+def test_a_grant_says_whether_its_first_token_was_predicted_from_a_measurement() -> None:
+    house = House(node("n"))
+    assert not house.assign(request()).grants[0].is_first_measured
+    house.teach("n", 20.0)
+    assert house.assign(request()).grants[0].is_first_measured
+
+
 # What caches must notice
 
 

@@ -156,6 +156,22 @@ def test_the_clock_teaches_the_prefill_rate_of_long_prompts() -> None:
     assert table.lookup(N, DA, 0.0).prefill_tps == pytest.approx((1000 + 625) / 2)
 
 
+def test_prompts_that_may_be_cached_cap_the_prefill_rate() -> None:
+    guess = {"prefill_is_known": False}
+    table = taught(sample(prefill_tps=90.0, **guess), sample(prefill_tps=5000.0, **guess))
+    rates = table.lookup(N, DA, 0.0)
+    assert (rates.prefill_tps, rates.is_prefill_measured) == (90.0, False)
+    assert table.lookup(O, DA, 0.0).prefill_tps == PRIOR_RATES.prefill_tps
+    table.observe(N, DA, sample(prefill_tps=10.0, occupancy=2, **guess), 0.0)
+    assert table.lookup(N, DA, 0.0).prefill_tps == 90.0
+    epoch = table.epoch
+    table.observe(N, DA, sample(prefill_tps=30.0, **guess), 0.0)
+    assert table.epoch > epoch
+    table.observe(N, DA, sample(prefill_tps=60.0), 0.0)
+    rates = table.lookup(N, DA, 0.0)
+    assert (rates.prefill_tps, rates.is_prefill_measured) == (60.0, True)
+
+
 def test_a_shared_node_teaches_the_prefill_rate_only_for_want_of_better() -> None:
     slow = sample(prefill_tps=10.0, occupancy=2)
     assert lone(slow).prefill_tps == 10.0

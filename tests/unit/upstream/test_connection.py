@@ -10,7 +10,7 @@ import pytest
 from sollold.upstream.connection import Connection, Head, Request
 from sollold.upstream.exchange import Exchange
 from sollold.upstream.pool import Address, NodePool
-from sollold.upstream.sockets import reset_on_close, tune
+from sollold.upstream.sockets import reset_on_close, tune, unacknowledged_bytes
 
 if TYPE_CHECKING:
     import asyncio
@@ -134,6 +134,7 @@ def test_sockets_that_are_not_tcp_are_left_alone() -> None:
         transport = cast("asyncio.Transport", Transport(ours))
         tune(transport, user_timeout_s=5.0)
         reset_on_close(transport, is_on=True)
+        assert unacknowledged_bytes(transport) == 0
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
         ours.send(b"still open")
         assert theirs.recv(16) == b"still open"
@@ -152,6 +153,26 @@ def test_a_socket_that_is_closed_already_is_no_error() -> None:
     transport = cast("asyncio.Transport", Transport(cast("socket.socket", Closed())))
     tune(transport, user_timeout_s=5.0)
     reset_on_close(transport, is_on=True)
+    assert unacknowledged_bytes(transport) == 0
+
+
+def test_a_socket_that_cannot_tell_what_is_unacknowledged() -> None:
+    with socket.socket() as listener:
+        listener.listen()
+        assert unacknowledged_bytes(cast("asyncio.Transport", Transport(listener))) == 0
+
+
+def test_bytes_the_peer_has_not_taken_are_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as ours:
+            theirs, _ = listener.accept()
+            with theirs:
+                transport = cast("asyncio.Transport", Transport(ours))
+                ours.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    while True:
+                        ours.send(b"x" * 65536)
+                assert unacknowledged_bytes(transport) > 65536
 
 
 def test_what_a_listener_handed_down_is_kept() -> None:
