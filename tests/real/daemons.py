@@ -65,7 +65,8 @@ def failed_over(daemon: DaemonProcess) -> int:
 
 
 def _usable(daemon: DaemonProcess) -> int:
-    return int(get_json(f"{daemon.api_url}/api/v1/status")["nodes"]["up"])
+    counts = get_json(f"{daemon.api_url}/api/v1/status")["nodes"]
+    return int(counts["up"]) + int(counts["slow"])
 
 
 def _has_read_lists(daemon: DaemonProcess, count: int) -> bool:

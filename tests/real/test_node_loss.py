@@ -10,11 +10,12 @@ import openai
 import psutil
 import pytest
 
-from tests.real.daemons import failed_over, running_daemon, running_on, wait_for_nodes
+from tests.real.daemons import failed_over, running_daemon, running_on
 from tests.stack.http import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
+    from pathlib import Path
 
     from tests.stack.daemon import DaemonProcess
     from tests.stack.ollama import OllamaServer
@@ -35,20 +36,11 @@ holder_down_s = 0.5
 """
 
 
-@pytest.fixture(scope="module")
-def _daemon(
-    _session_nodes: tuple[OllamaServer, ...], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DaemonProcess]:
-    folder = tmp_path_factory.mktemp("loss")
-    with running_daemon(folder / "daemon", _session_nodes, config=_NO_PATIENCE) as daemon:
-        yield daemon
-
-
 @pytest.fixture
-def daemon(_daemon: DaemonProcess, ollama_nodes: tuple[OllamaServer, ...]) -> DaemonProcess:
-    """A daemon over three nodes, all of them up."""
-    wait_for_nodes(_daemon, len(ollama_nodes))
-    return _daemon
+def daemon(ollama_nodes: tuple[OllamaServer, ...], tmp_path: Path) -> Iterator[DaemonProcess]:
+    """A daemon over three nodes that knows no bad of any of them."""
+    with running_daemon(tmp_path / "daemon", ollama_nodes, config=_NO_PATIENCE) as daemon:
+        yield daemon
 
 
 def _native(daemon: DaemonProcess, **headers: str) -> ollama.AsyncClient:
