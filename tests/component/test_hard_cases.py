@@ -12,6 +12,7 @@ import pytest
 
 from tests.component.lab import IN_ORDER, Lab
 from tests.component.odd_node import JSON, NDJSON, odd_node, reply
+from tests.component.test_routing import load_model
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.models import FakeModel
 from tests.fakes.node import FakeNode
@@ -103,11 +104,12 @@ async def test_requests_for_a_node_that_is_down_do_not_hide_others() -> None:
 
 
 async def test_a_capped_client_does_not_hide_others() -> None:
-    nodes = [FakeNode(rate=20.0, answer_tokens=200), FakeNode(rate=20.0, answer_tokens=4)]
+    nodes = [FakeNode(rate=20.0, answer_tokens=40), FakeNode(rate=20.0, answer_tokens=40)]
     async with Lab(nodes, queue={"per_client_running": 1}) as lab:
+        await load_model(lab)
         mine = [asyncio.create_task(lab.chat()) for _ in range(70)]
         await lab.until(lambda: len(lab.built.dispatcher.admission.queue) == 69)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(8):
             other = await lab.session.post(
                 "/api/chat",
                 json={

@@ -112,7 +112,7 @@ async def test_an_engine_lost_during_requests_is_not_noticed(
         node.load("tiny")
     before = failed_over(daemon)
     async with _native(daemon) as client:
-        asks = [client.chat("tiny", _HI, options={"num_predict": 48}) for _ in range(6)]
+        asks = [client.chat("tiny", _HI, options={"num_predict": 48}) for _ in range(3)]
         answers = asyncio.gather(*asks)
 
         node = ollama_nodes[await _busiest(daemon)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -38,10 +40,14 @@ class Clock:
     def time(self) -> float:
         return self.now_s
 
-    def call_at(self, when_s: float, callback: Callable[[], None]) -> Handle:
+    def call_at(
+        self, when_s: float, callback: Callable[[], None], *, context: Context | None = None
+    ) -> Handle:
+        """Run `callback` when it is due, in the context of the call unless another is given."""
         handle = Handle()
         self.armed += 1
-        heapq.heappush(self._due, (when_s, self.armed, handle, callback))
+        run = partial((context or copy_context()).run, callback)
+        heapq.heappush(self._due, (when_s, self.armed, handle, run))
         return handle
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar, copy_context
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -247,6 +248,20 @@ def test_closing_from_a_callback(clock: Clock, wheel: TimerWheel) -> None:
     clock.advance(2.0)
     assert fired == []
     assert clock.pending == 0
+
+
+def test_the_wheel_does_not_turn_in_a_requests_context(clock: Clock, wheel: TimerWheel) -> None:
+    request: ContextVar[str] = ContextVar("request", default="nobody")
+    seen: list[str] = []
+
+    def register() -> None:
+        request.set("the first request")
+        wheel.after(0.05, lambda: seen.append(request.get()))
+        wheel.after(0.35, lambda: seen.append(request.get()))
+
+    copy_context().run(register)
+    clock.advance(1.0)
+    assert seen == ["nobody", "nobody"]
 
 
 def test_the_clock_of_the_wheel_stands_at_the_last_tick(clock: Clock, wheel: TimerWheel) -> None:
