@@ -161,7 +161,6 @@ class Attempt:
             # Nothing can be read in it: its framing alone says whether it is complete.
             self.is_opaque = True
             self._watch = JsonWatch(self._route)
-            self._watch = JsonWatch(self._route)
             return
         kind = (self.header(b"content-type") or b"").decode("latin-1")
         self._watch = watch_for(self._route, kind)

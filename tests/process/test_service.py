@@ -57,12 +57,9 @@ def nodes() -> Iterator[tuple[FakeNodeProcess, FakeNodeProcess]]:
         yield one, other
 
 
-@pytest.fixture(scope="module")
-def daemon(
-    new_shared_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
-) -> DaemonProcess:
-    """A daemon that logs all it can, before two nodes of which one wants a key."""
-    config = f"""\
+def config_for(nodes: tuple[FakeNodeProcess, FakeNodeProcess]) -> str:
+    """Two nodes, one with a key; a log of all there is; little patience."""
+    return f"""\
 [[nodes]]
 url = "{nodes[0].url}"
 name = "gpu-1"
@@ -88,9 +85,14 @@ backoff_max_s = 0.5
 eject_s = 0.1
 eject_max_s = 0.2
 """
-    made = new_shared_daemon(config=config, env={"GPU_KEY": f"{MARKER}-node"})
-    until(lambda: get(made, "/api/v1/status")["nodes"]["up"] == 2, "both nodes are up")
-    return made
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    new_shared_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
+) -> DaemonProcess:
+    """The daemon of most tests."""
+    return new_shared_daemon(config=config_for(nodes), env={"GPU_KEY": f"{MARKER}-node"})
 
 
 @pytest.fixture(autouse=True)
@@ -361,8 +363,10 @@ def test_nothing_is_left_of_hundreds_of_requests(
 
 
 def test_no_prompt_and_no_key_is_ever_logged(
-    daemon: DaemonProcess, nodes: tuple[FakeNodeProcess, FakeNodeProcess]
+    new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
 ) -> None:
+    daemon = new_daemon(config=config_for(nodes), env={"GPU_KEY": f"{MARKER}-node"})
+    daemon.start()
     text = f"{MARKER} my secret prompt"
     quick: dict[str, Any] = {"options": {"num_predict": 3}, "max_tokens": 3}
     bodies: list[object] = [
@@ -370,7 +374,7 @@ def test_no_prompt_and_no_key_is_ever_logged(
         chat(stream=False, text=text, **quick),
         chat(stream=False, text=text, **quick) | {"model": "nobody-has-it"},
         chat(stream=False, text=text, tools=[{"name": MARKER}], format=MARKER, **quick),
-        chat(stream=False, text=text, options=MARKER),
+        chat(stream=False, text=text, options=MARKER, max_tokens=3),
         f'{{"model": "llama3.2", "prompt": "{text}'.encode(),
         f"{text} is no JSON".encode(),
         {"model": "llama3.2", "prompt": text, "input": text, "images": [MARKER], **quick},
@@ -383,17 +387,14 @@ def test_no_prompt_and_no_key_is_ever_logged(
         [Fault(kind=FaultKind.CUT_RESET, after_frames=1)],
         [Fault(kind=FaultKind.UNAUTHORIZED, scope="inference")],
     ]
+    for path in ("/api/generate", "/api/embed", "/api/show", "/v1/completions"):
+        for body in bodies:
+            post(daemon, path, body, **SECRETS)
     for fault in faults:
         for node in nodes:
             node.set_faults(*fault)
-        for path in (
-            "/api/chat",
-            "/api/generate",
-            "/api/embed",
-            "/v1/chat/completions",
-            "/api/show",
-        ):
-            for body in bodies:
+        for path in ("/api/chat", "/v1/chat/completions"):
+            for body in bodies[: 3 if fault else None]:
                 post(daemon, path, body, **SECRETS)
     for path in (f"/api/chat?key={MARKER}", f"/{MARKER}", f"/api/v1/nodes/{MARKER}"):
         ask(daemon.api_url, "GET", path, limit_s=LIMIT_S)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 import pytest
 
-from tests.fakes.look import Client, End
+from tests.fakes.look import Client, End, ask
 from tests.real.case import name_of, send
 from tests.real.cases import ALIKE, UNLIKE
 from tests.real.compare import differences
@@ -72,10 +72,6 @@ def _only_we_answer(direct: Answer, through: Answer) -> bool:
     return (direct.status, through.status) == (404, 200)
 
 
-def _we_know_no_such_path(_direct: Answer, through: Answer) -> bool:
-    return through.status == 404 and through.body in {b"404 page not found", b""}
-
-
 def _status(*allowed: int) -> Callable[[Answer, Answer], bool]:
     return lambda _direct, through: through.status in allowed
 
@@ -93,7 +89,7 @@ WANTED = (
     Wanted("ipv6-hosts", "IPv6 hosts", holds=_status(200)),
     Wanted("content-encoding", "encodings", holds=_status(200, 400, 415)),
     Wanted("header-count", "many header fields", holds=_status(400)),
-    Wanted("not-served", "not served", holds=_we_know_no_such_path),
+    Wanted("not-served", "not served", holds=_status(404, 501)),
     Wanted("own-routes", "ours", holds=_only_we_answer),
 )
 
@@ -290,10 +286,29 @@ def _ask_and_kill_engine(node: OllamaServer, url: str, body: object) -> Answer:
         return client.receive()
 
 
+def test_a_stream_without_its_end_says_so(fleet: Fleet) -> None:
+    # Thirty equal tokens in a row make Ollama stop in mid-answer without a word.
+    zeros = {"model": "tiny", "prompt": "1" + "0" * 60, "raw": True, "options": {"num_predict": 60}}
+
+    direct, through = (ask(url, "POST", "/api/generate", zeros) for url in _both(fleet))
+    whole = [post_json(f"{url}/api/generate", zeros | {"stream": False}) for url in _both(fleet)]
+
+    assert direct.end is End.CLEAN
+    assert direct.lines()[-1]["done"] is False
+    assert through.end is not End.CLEAN
+    assert str(through.lines()[-1]["error"]).startswith("sollold: n1: ")
+    assert [reply["done"] for reply in whole] == [False, False]
+
+
+def _both(fleet: Fleet) -> tuple[str, str]:
+    return fleet.nodes[0].url, fleet.one
+
+
 BEHAVIOUR = {
     "loaded-per-node": test_loaded_models_are_listed_once_per_node,
     "empty-list": test_no_models_are_an_empty_list,
     "unload-everywhere": test_an_unload_reaches_every_node,
     "broken-streams-say-so": test_a_stream_whose_engine_dies_says_so,
+    "unfinished-streams-say-so": test_a_stream_without_its_end_says_so,
 }
 """Further differences on purpose, and the tests that show them."""

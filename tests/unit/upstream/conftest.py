@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from contextvars import Context, copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -46,7 +45,12 @@ class Clock:
         """Run `callback` when it is due, in the context of the call unless another is given."""
         handle = Handle()
         self.armed += 1
-        run = partial((context or copy_context()).run, callback)
+        # An empty context is false, and just what the wheel asks for.
+        own = copy_context() if context is None else context
+
+        def run() -> None:
+            own.run(callback)
+
         heapq.heappush(self._due, (when_s, self.armed, handle, run))
         return handle
 
