@@ -6,6 +6,8 @@ Recording is O(1); nothing reads a clock. Quantiles are within half a bucket (2.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,11 +55,8 @@ def merged_quantile(parts: Iterable[Histogram], share: float) -> float | None:
     if total == 0:
         return None
     rank = max(1, math.ceil(share * total))
-    index = 0
-    for index in sorted(counts):
-        rank -= counts[index]
-        if rank <= 0:
-            break
+    ordered = sorted(counts)
+    index = ordered[bisect_left(list(accumulate(counts[i] for i in ordered)), rank)]
     if index == 0:
         return _SMALLEST
     return _SMALLEST * math.exp(_LOG_GROWTH * (index - 0.5))

@@ -348,13 +348,13 @@ def test_nothing_is_left_of_hundreds_of_requests(
         now = descriptors(pid)
         # Connections kept for the nodes are no leak: as many as were in use at once.
         return all(
-            count <= before.get(sort, 0) + 16 * (sort == "socket:") for sort, count in now.items()
+            count <= before.get(sort, 0) + 16 * (sort == "socket") for sort, count in now.items()
         )
 
     until(is_back, f"descriptors go back to {before}, now {descriptors(pid)}")
-    first = descriptors(pid).get("socket:", 0)
+    first = descriptors(pid).get("socket", 0)
     storm(100)
-    until(lambda: descriptors(pid).get("socket:", 0) <= first + 2, "and do not grow with more")
+    until(lambda: descriptors(pid).get("socket", 0) <= first + 2, "and do not grow with more")
     assert threads(pid) <= max(threads_before, 8)
     assert "Traceback" not in daemon.log_text()
 

@@ -495,6 +495,41 @@ def test_equals_share_by_dice() -> None:
     assert min(picks.count(name) for name in "nop") >= 8
 
 
+def picks_over_all_dice(house: House, **fields: float) -> set[str]:
+    return {granted(house.assign(request(**fields), dice=dice / 200))["r-1"] for dice in range(200)}
+
+
+def test_a_share_of_large_requests_tries_who_was_never_measured() -> None:
+    house = House(node("n"), node("o"))
+    house.teach("n", 20.0)
+    counts = [
+        granted(house.assign(request(output_tokens=400.0), dice=dice / 200))["r-1"]
+        for dice in range(200)
+    ].count("o")
+    assert 10 <= counts <= 40
+
+
+def test_who_was_measured_is_not_explored() -> None:
+    house = House(node("n"), node("o"))
+    house.teach("n", 20.0)
+    house.teach("o", 10.0)
+    assert picks_over_all_dice(house, output_tokens=400.0) == {"n"}
+
+
+def test_exploring_has_its_price_limit_and_its_switch() -> None:
+    far = House(node("n"), node("o", residents=()))
+    far.teach("n", 200.0, load_s=60.0)
+    assert picks_over_all_dice(far) == {"n"}
+    house = House(node("n"), node("o"))
+    house.teach("n", 20.0)
+    never = AssignPolicy(explore=0.0)
+    picks = {
+        granted(house.assign(request(output_tokens=400.0), dice=dice / 50, policy=never))["r-1"]
+        for dice in range(50)
+    }
+    assert picks == {"n"}
+
+
 def test_about_equals_go_to_the_less_measured() -> None:
     house = House(node("n"), node("o"))
     house.teach("n", 20.0)
