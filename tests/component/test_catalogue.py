@@ -153,7 +153,7 @@ async def test_what_is_loaded_is_one_row_for_each_node() -> None:
                 assert answer.status == 200, await answer.text()
         # Until the next probe a load is known to have happened, and no more.
         await lab.until(
-            lambda: all(v.residents and v.residents[0].size_bytes for v in lab.fleet.values())
+            lambda: all(v.residents and v.residents[0].context_length for v in lab.fleet.values())
         )
         rows = (await get(lab, "/api/ps"))["models"]
         assert sorted(row["node"] for row in rows) == ["n1", "n2"]

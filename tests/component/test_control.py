@@ -85,7 +85,7 @@ def slow_node(**fields: Any) -> FakeNode:
 
 
 async def test_status_while_all_is_well() -> None:
-    async with Lab(2) as lab:
+    async with Lab([FakeNode(), FakeNode(())]) as lab:
         assert (await lab.chat()).status == 200
         async with busy(lab, 1):
             found = await fetch(lab, "/api/v1/status", StatusDocument)
@@ -178,7 +178,7 @@ async def test_nodes_worst_first_and_nothing_guessed() -> None:
         await gone.stop()
         await lab.until(lambda: lab.fleet["n2"].state == "down")
         async with busy(lab, 3):
-            await lab.until(lambda: any(r.size_bytes for r in lab.fleet["n1"].residents))
+            await lab.until(lambda: any(r.context_length for r in lab.fleet["n1"].residents))
             found = await fetch(lab, "/api/v1/nodes", NodesDocument)
     assert {node.state for node in found.nodes} <= NODE_WORDS
     assert found.nodes[0].state == "down"
@@ -305,7 +305,7 @@ async def test_live_documents_look_like_those_sollolctl_is_tested_with() -> None
         await lab.nodes[1].stop()
         await lab.until(lambda: lab.fleet["n2"].state == "down")
         async with busy(lab, 2):
-            await lab.until(lambda: any(r.size_bytes for r in lab.fleet["n1"].residents))
+            await lab.until(lambda: any(r.context_length for r in lab.fleet["n1"].residents))
             live = [
                 await get(lab, path)
                 for path in ("/api/v1/status", "/api/v1/nodes", "/api/v1/nodes/n1")

@@ -103,7 +103,8 @@ def settled(
 
     def is_well() -> bool:
         for node in get(daemon, "/api/v1/nodes")["nodes"]:
-            if node["state"] != "up" or not node["vram_bytes"]:
+            loaded = [model["context_length"] for model in node["loaded"] or ()]
+            if node["state"] != "up" or not any(loaded):
                 body = chat(stream=False, options={"num_predict": 1})
                 post(daemon, "/api/chat", body, X_Sollold_Pin=node["name"])
                 return False

@@ -123,12 +123,6 @@ def test_run_reads_a_pipe(run: Command) -> None:
     assert said.out.strip().startswith(("{", "["))
 
 
-def test_run_thinks_or_not(run: Command) -> None:
-    said = [run("run", f"--think={word}", "tiny-think", "hi") for word in ("false", "low")]
-
-    assert [item.code for item in said] == [0, 0]
-
-
 def test_run_embeds(run: Command) -> None:
     said = run("run", "tiny-embed", "The sea")
 

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.real
 _HI = [{"role": "user", "content": "hi"}]
 _SHORT = {"num_predict": 4}
 _PARAMETERS = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
+# Bounded, so that the model cannot go on for ever.
+_SCHEMA = {"type": "object", "properties": {"a": {"enum": ["yes", "no"]}}, "required": ["a"]}
 _TOOL = {
     "type": "function",
     "function": {"name": "weather", "description": "Weather", "parameters": _PARAMETERS},
@@ -178,11 +180,9 @@ async def test_thinking(native: Any) -> None:
 
 
 async def test_structured_output(native: Any) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    reply = await _come(native.chat("tiny", _HI, format=_SCHEMA))
 
-    reply = await _come(native.chat("tiny", _HI, format=schema))
-
-    assert isinstance(json.loads(reply.message.content)["a"], int)
+    assert json.loads(reply.message.content)["a"] in {"yes", "no"}
 
 
 @pytest.mark.parametrize(
@@ -296,8 +296,6 @@ async def test_tools_and_thinking(compatible: Any) -> None:
 
 
 async def test_json_schema(compatible: Any) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
-
     reply = await _come(
         compatible.chat.completions.create(
             model="tiny",
@@ -306,12 +304,12 @@ async def test_json_schema(compatible: Any) -> None:
             max_tokens=40,
             response_format={
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": schema},
+                "json_schema": {"name": "answer", "schema": _SCHEMA},
             },
         )
     )
 
-    assert isinstance(json.loads(reply.choices[0].message.content)["a"], int)
+    assert json.loads(reply.choices[0].message.content)["a"] in {"yes", "no"}
 
 
 @pytest.mark.parametrize(

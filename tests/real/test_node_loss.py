@@ -24,7 +24,8 @@ pytestmark = pytest.mark.real
 
 _HI = [{"role": "user", "content": "hi"}]
 _PIN = "X-Sollold-Pin"
-_TOKENS = 20
+# Thirty equal tokens in a row would end an answer.
+_TOKENS = 28
 _OPTIONS: Any = {"num_predict": _TOKENS}
 _ENDLESS: Any = {"num_predict": 400}
 _CUT = r"^sollold: n{}: .* \(request r-"
@@ -112,7 +113,7 @@ async def test_an_engine_lost_during_requests_is_not_noticed(
         node.load("tiny")
     before = failed_over(daemon)
     async with _native(daemon) as client:
-        asks = [client.chat("tiny", _HI, options={"num_predict": 48}) for _ in range(3)]
+        asks = [client.chat("tiny", _HI, options=_OPTIONS) for _ in range(3)]
         answers = asyncio.gather(*asks)
 
         node = ollama_nodes[await _busiest(daemon)]

@@ -495,7 +495,7 @@ def test_equals_share_by_dice() -> None:
     assert min(picks.count(name) for name in "nop") >= 8
 
 
-def picks_over_all_dice(house: House, **fields: float) -> set[str]:
+def picks_over_all_dice(house: House, **fields: Any) -> set[str]:
     return {granted(house.assign(request(**fields), dice=dice / 200))["r-1"] for dice in range(200)}
 
 
