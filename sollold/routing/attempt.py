@@ -25,8 +25,11 @@ _NOTHING_SEEN: Final = JsonWatch(InferenceRoute.API_CHAT)
 class Owner(Protocol):
     """Whose attempt it is; called synchronously."""
 
+    def ready(self, attempt: Attempt) -> None:
+        """Commit the reply, at once or as soon as the run has looked at it."""
+
     def wake(self) -> None:
-        """Look: a reply is ready to be committed, or an attempt is over."""
+        """Look: an attempt is over."""
 
     def first_byte(self, attempt: Attempt) -> None:
         """Note that the engine has begun to answer."""
@@ -183,9 +186,7 @@ class Attempt:
             self.held_bytes > self._hold_bytes or (self.is_stream and self._watch.is_decided)
         ):
             self.is_ready = True
-            if self.exchange is not None:
-                self.exchange.pause()
-            self.owner.wake()
+            self.owner.ready(self)
 
     def _first_byte(self) -> None:
         if self.is_stream and not self._watch.is_decided:

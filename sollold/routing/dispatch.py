@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from sollold.routing.admission import Admission
     from sollold.routing.attempt import Attempt
     from sollold.routing.blame import Blame
+    from sollold.routing.job import ClientReply, Job, WholeAnswer
     from sollold.routing.learning import Learner
     from sollold.routing.pools import Pools
     from sollold.routing.record import RequestRecord
-    from sollold.routing.run import ClientReply, Job, WholeAnswer
     from sollold.upstream.wheel import Timer, TimerWheel
 
 _MAX_DETACHED = 64

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sollold.core.slots import SlotTable
     from sollold.nodes.registry import Registry
     from sollold.routing.attempt import Attempt
+    from sollold.routing.job import Job
     from sollold.routing.record import RequestRecord
-    from sollold.routing.run import Job
 
 _LESSON_EVERY_S = 0.05
 

@@ -7,24 +7,24 @@ that is ready, a failure, a node found frozen. It decides with `sollold.core.out
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from sollold.core.model import NodeId, RequestId, TaskKind, WaitingRequest
-from sollold.core.outcome import Fault, Verdict, is_same_refusal
+from sollold.core.model import RequestId, TaskKind
+from sollold.core.outcome import Fault, Verdict
 from sollold.errors import (
     ConnectFailed,
     UpstreamError,
     UpstreamProtocol,
 )
 from sollold.routing.attempt import Attempt
+from sollold.routing.job import ClientReply, Job, WholeAnswer
 from sollold.routing.judge import judge, judge_error
-from sollold.routing.record import Failure, Outcome, Phase, RequestRecord
+from sollold.routing.record import Failure, Outcome, Phase
+from sollold.routing.tried import Tried
 from sollold.routing.vigil import Vigil
-from sollold.upstream.exchange import Body, Request
-from sollold.wire.routes import InferenceRoute
+from sollold.upstream.exchange import Request
 from sollold.wire.watch import interrupt
 
 if TYPE_CHECKING:
@@ -34,43 +34,6 @@ if TYPE_CHECKING:
     from sollold.routing.dispatch import Dispatcher
     from sollold.upstream.exchange import Exchange
     from sollold.upstream.pool import NodePool
-
-
-class ClientReply(Protocol):
-    """The client's side of a streamed answer."""
-
-    async def start(self, attempt: Attempt) -> None:
-        """Send the head; the source stays paused until it is out."""
-
-    def sink(self) -> Callable[[bytes], None]:
-        """Return what takes pieces of the body."""
-
-    async def finish(self) -> None:
-        """End the answer cleanly."""
-
-    def interrupt(self, frame: bytes) -> None:
-        """Tell the client in its protocol, then end so that it cannot look complete."""
-
-
-class Job(msgspec.Struct, kw_only=True, eq=False):
-    """A request as the edge hands it over."""
-
-    record: RequestRecord
-    route: InferenceRoute
-    waiting: WaitingRequest
-    is_load: bool
-    text_bytes: int
-    """Length of the prompt when it is text only, else zero."""
-    head_for: Callable[[NodeId], bytes | None]
-    """Complete request head for a node; None when the node is gone."""
-    body: Body
-
-
-class WholeAnswer(msgspec.Struct, eq=False):
-    """An answer that goes out in one piece."""
-
-    attempt: Attempt
-    body: bytes
 
 
 class RequestRun:
@@ -86,15 +49,9 @@ class RequestRun:
         self._grants: list[Grant] = []
         self._refusal: SollolError | None = None
         self._live: list[Attempt] = []
-        self._excluded: set[NodeId] = set(job.waiting.excluded)
-        self._reached = 0
+        self._tried = Tried(job.waiting.excluded)
         self._submissions = 0
-        self._own_replies: list[tuple[Attempt, str]] = []
-        self._last_error: UpstreamError | None = None
-        self._suspicions: list[tuple[Attempt, str]] = []
         self._has_recalled = False
-        self._frozen: set[Attempt] = set()
-        self._refusals: set[NodeId] = set()
         self._is_closed = False
         self._vigil: Vigil | None = None
         self._sleeper: asyncio.Future[None] | None = None
@@ -112,12 +69,14 @@ class RequestRun:
             while True:
                 attempt = self._ready_attempt()
                 if attempt is not None:
+                    if attempt.sink is not None:
+                        await self._stream(attempt)
+                        return None
                     if self._weigh(attempt):
                         self._commit(attempt)
                         if attempt.is_over and not attempt.is_stream:
                             return self._whole(attempt)
-                        await self._stream(attempt)
-                        return None
+                        self._open(attempt)
                 elif self._grants:
                     await self._start(self._grants.pop())
                 elif self._live or self._ticket is not None:
@@ -169,12 +128,12 @@ class RequestRun:
 
     def _submit(self) -> None:
         """Ask for a slot on a node that has not failed this request. No await."""
-        if self._submissions or self._excluded:
+        if self._submissions or self._tried.excluded:
             number = self._submissions + 1
             self._waiting = msgspec.structs.replace(
                 self._waiting,
                 id=RequestId(f"{self.record.id}.{number}") if number > 1 else self.record.id,
-                excluded=frozenset(self._excluded),
+                excluded=frozenset(self._tried.excluded),
                 # A first attempt that hangs on a frozen node must not use up its client's share.
                 client=self.record.id if self._live else self.record.client,
             )
@@ -186,7 +145,7 @@ class RequestRun:
             self._granted,
             self._refused,
             is_returning=self._submissions > 1,
-            may_hold=not self._own_replies and not self._live,
+            may_hold=not self._tried.replies and not self._live,
         )
         if admission.is_waiting(ticket):
             self._ticket = ticket
@@ -275,6 +234,20 @@ class RequestRun:
         is_embed = self.record.kind is TaskKind.EMBED
         self.record.phase = Phase.EMBEDDING if is_embed else Phase.GENERATING
 
+    def ready(self, attempt: Attempt) -> None:
+        """Commit a stream at once if nothing stands against it, else look at it soon. No await.
+
+        The first token does not wait for the run's task to get its turn.
+        """
+        is_alone = self._live == [attempt] and self._ticket is None and not self._grants
+        if is_alone and self._sleeper is not None and attempt.has_content and attempt.is_stream:
+            self._commit(attempt)
+            self._open(attempt)
+            return
+        if attempt.exchange is not None:
+            attempt.exchange.pause()
+        self.wake()
+
     def settled(self, attempt: Attempt) -> None:
         """Free the slot and learn: the node is done with the message. No await."""
         self._forget(attempt)
@@ -315,82 +288,57 @@ class RequestRun:
         verdict, text = judge(attempt)
         if verdict.fault in (Fault.NONE, Fault.CLIENT):
             return True
-        if self._is_second_opinion(attempt, text):
-            for other, _ in self._suspicions:
+        if self._tried.is_second_opinion(attempt, text):
+            for other, _ in self._tried.take_suspects():
                 self._kit.acquit(other)
-            self._suspicions.clear()
             return True
-        if verdict.fault is Fault.MISCONFIGURED:
-            text = f"{attempt.grant.node} answered with {attempt.status}: {text}"
-            self._last_error = UpstreamError(text)
-        elif attempt.status >= 400:
-            self._own_replies.append((attempt, text))
-        else:
-            self._last_error = UpstreamError(f"{attempt.grant.node}: {text}")
+        text = self._tried.note_reply(attempt, verdict, text)
         self._give_up(attempt, verdict, text)
         return False
-
-    def _is_second_opinion(self, attempt: Attempt, text: str) -> bool:
-        mine = (attempt.status, text)
-        return any(
-            is_same_refusal((other.status, other_text), mine)
-            for other, other_text in self._own_replies
-            if other.status >= 500 and other.status != 503
-        )
 
     def _give_up(self, attempt: Attempt, verdict: Verdict, text: str) -> None:
         """Drop an attempt that failed before commit and ask for another node. No await."""
         node = attempt.grant.node
         self._live.remove(attempt)
         attempt.drop()
-        self._last_error = attempt.error or self._last_error
         self.record.failures.append(Failure(node, verdict.code, text))
-        # One that was left as frozen has been counted then.
-        self._reached += verdict.reached_engine and attempt not in self._frozen
-        if verdict.code.startswith("status_"):
-            self._suspicions.append((attempt, text))
-        else:
+        if not self._tried.note_failure(attempt, verdict, text):
             self._kit.blame(attempt, verdict, text)
-        is_refused = isinstance(attempt.error, ConnectFailed) and attempt.error.refused
-        if not is_refused or node in self._refusals:
-            self._excluded.add(node)
-        self._refusals.add(node)
         if self._is_being_served():
             return
-        if verdict.may_retry and self._reached < self._kit.settings.attempts:
+        if verdict.may_retry and self._tried.reached < self._kit.settings.attempts:
             self._kit.on_failover(self.record, node, text)
             self._submit()
 
     def _is_being_served(self) -> bool:
         """Whether anything but a frozen attempt may still bring an answer. No await."""
-        is_hopeful = any(attempt not in self._frozen for attempt in self._live)
+        is_hopeful = any(attempt not in self._tried.frozen for attempt in self._live)
         return is_hopeful or self._ticket is not None or bool(self._grants)
 
     def _conclude(self) -> WholeAnswer:
         """Nobody is left to ask: forward a node's own reply, or say what happened. No await."""
         self._accuse()
         self.record.outcome = Outcome.FAILED
-        if self._own_replies:
-            attempt, _ = self._own_replies[-1]
+        tried = self._tried
+        if tried.replies:
+            attempt, _ = tried.replies[-1]
             self.record.node = attempt.grant.node
             self.record.status = attempt.status
             return WholeAnswer(attempt, attempt.take_held())
-        if self._last_error is not None and not self._is_down_everywhere():
-            raise self._last_error
+        # The queue's own refusal names the nodes, which says more than a failed connection.
+        if tried.error is not None and not (
+            self._refusal and isinstance(tried.error, ConnectFailed)
+        ):
+            raise tried.error
         self.record.outcome = Outcome.REFUSED
         if self._refusal is None:
             raise UpstreamProtocol("no attempt was made")
         raise self._refusal
 
-    def _is_down_everywhere(self) -> bool:
-        """Whether the queue's own refusal, which names the nodes, says more than the last error."""
-        return self._refusal is not None and isinstance(self._last_error, ConnectFailed)
-
     def _accuse(self) -> None:
         """Count server errors against their nodes: no second node gave the same answer."""
-        for attempt, text in self._suspicions:
+        for attempt, text in self._tried.take_suspects():
             self._kit.blame_engine(attempt, text)
-        self._suspicions.clear()
 
     # Commit ---------------------------------------------------------------------------------
 
@@ -400,7 +348,7 @@ class RequestRun:
         for other in self._live:
             other.drop()
         self._live = [attempt]
-        if self._suspicions:
+        if self._tried.suspects:
             self._accuse()
         self._withdraw()
         record = self.record
@@ -417,15 +365,18 @@ class RequestRun:
         self.record.outcome = Outcome.OK if attempt.status < 400 else Outcome.CALLER
         return WholeAnswer(attempt, body)
 
-    async def _stream(self, attempt: Attempt) -> None:
+    def _open(self, attempt: Attempt) -> None:
+        """Begin to pass a committed reply on: from now on its bytes go straight there. No await."""
         sink = attempt.sink = self._reply.sink()
         if attempt.held:
             sink(attempt.take_held())
-        await self._reply.start(attempt)
+        self._reply.start(attempt)
         if not attempt.is_over:
             self._watcher().await_progress(attempt)
-            while not attempt.is_over:
-                await self._sleep()
+
+    async def _stream(self, attempt: Attempt) -> None:
+        while not attempt.is_over:
+            await self._sleep()
         self._live.clear()
         self.record.bytes_out = attempt.bytes_in
         ending = attempt.ending()
@@ -459,15 +410,15 @@ class RequestRun:
 
         Returns False when nothing else can bring an answer any more.
         """
-        if attempt not in self._frozen:
-            is_first = not self._frozen
-            self._frozen.add(attempt)
+        tried = self._tried
+        if attempt not in tried.frozen:
+            is_first = not tried.frozen
             node = attempt.grant.node
             text = f"{node} does not answer its probes"
-            self._excluded.add(node)
-            self._reached += 1
+            tried.leave(attempt)
+            tried.frozen.add(attempt)
             self.record.failures.append(Failure(node, "frozen", text))
-            may_ask = is_first and self._reached < self._kit.settings.attempts
+            may_ask = is_first and tried.reached < self._kit.settings.attempts
             if may_ask and not self._is_being_served():
                 self._kit.on_failover(self.record, node, text)
                 self._submit()
@@ -480,22 +431,21 @@ class RequestRun:
         """
         if (
             self._has_recalled
-            or self._frozen
+            or self._tried.frozen
             or not self.record.is_stream
             or len(self._live) > 1
             or self._ticket is not None
             or self._grants
-            or self._reached + 1 >= self._kit.settings.attempts
+            or self._tried.reached + 1 >= self._kit.settings.attempts
             or not self._kit.should_recall(attempt, self._waiting)
         ):
             return False
         self._has_recalled = True
-        self._reached += 1
+        self._tried.leave(attempt)
         node = attempt.grant.node
         text = "overdue there, and another node is sooner"
         self._live.remove(attempt)
         attempt.drop()
-        self._excluded.add(node)
         self.record.failures.append(Failure(node, "recalled", text))
         self._kit.on_failover(self.record, node, text)
         self._submit()

@@ -12,10 +12,11 @@ from aiohttp import web
 from sollold.core.model import Dialect, TaskKind, WaitingRequest
 from sollold.core.names import Source, key_of, split_source
 from sollold.errors import ModelNotFound, NoEligibleNode, UpstreamError
+from sollold.routing.job import Job
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
-from sollold.routing.run import Job
 from sollold.web.caller import deadline_s, priority_of, target_for_node
+from sollold.web.client_stream import client_tuner
 from sollold.web.context import CONTEXT
 from sollold.web.edge import error_response
 from sollold.web.reply import (
@@ -103,6 +104,7 @@ class InferenceApi:
         self._clients = clients
         self._via = via
         self._limits = limits
+        self._tuner = client_tuner(limits.stall_s)
         self._look_soon = look_soon
 
     def routes(self) -> list[web.RouteDef]:
@@ -197,6 +199,7 @@ class InferenceApi:
             wheel=self._wheel,
             spool_bytes=self._limits.spool_bytes,
             stall_s=self._limits.stall_s,
+            tuner=self._tuner,
             note=note,
         )
         answer = await self._dispatcher.serve(job, reply)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sollold.routing.attempt import Attempt
+    from sollold.routing.job import WholeAnswer
     from sollold.routing.record import RequestRecord
-    from sollold.routing.run import WholeAnswer
     from sollold.upstream.exchange import Head
+    from sollold.upstream.sockets import Tuner
     from sollold.upstream.wheel import TimerWheel
     from sollold.web.context import Context
     from sollold.wire.routing_note import RoutingNote
@@ -98,6 +99,7 @@ class StreamReply:
         "_request",
         "_spool_bytes",
         "_stall_s",
+        "_tuner",
         "_wheel",
         "response",
     )
@@ -110,9 +112,11 @@ class StreamReply:
         wheel: TimerWheel,
         spool_bytes: int,
         stall_s: float,
+        tuner: Tuner,
         note: RoutingNote | None,
     ) -> None:
         self._note = note
+        self._tuner = tuner
         self._request = request
         self._record = record
         self._wheel = wheel
@@ -130,11 +134,12 @@ class StreamReply:
                 wheel=self._wheel,
                 spool_bytes=self._spool_bytes,
                 stall_s=self._stall_s,
+                tuner=self._tuner,
             )
         return self._made
 
-    async def start(self, attempt: Attempt) -> None:
-        """Send the head; the node stays paused until it is out."""
+    def start(self, attempt: Attempt) -> None:
+        """Send the head, and what was written to the sink so far. No await."""
         head = attempt.head
         if head is None or attempt.exchange is None:
             raise AssertionError("a stream starts with a head")
@@ -142,7 +147,7 @@ class StreamReply:
         headers.extend(routing_headers(self._record))
         if attempt.is_stream:
             headers.append(("X-Accel-Buffering", "no"))
-        await self._stream.start(head.status, headers, attempt.exchange)
+        self._stream.start_at_once(head.status, headers, attempt.exchange)
 
     def sink(self) -> Callable[[bytes], None]:
         """Return what takes pieces of the body, the client's stream itself where possible."""

@@ -1,0 +1,51 @@
+"""What the edge and a run hand each other: a job, a way to answer, an answer in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from sollold.core.model import NodeId, WaitingRequest
+from sollold.routing.attempt import Attempt
+from sollold.routing.record import RequestRecord
+from sollold.upstream.exchange import Body
+from sollold.wire.routes import InferenceRoute
+
+
+class ClientReply(Protocol):
+    """The client's side of a streamed answer."""
+
+    def start(self, attempt: Attempt) -> None:
+        """Send the head, and what was written to the sink so far."""
+
+    def sink(self) -> Callable[[bytes], None]:
+        """Return what takes pieces of the body."""
+
+    async def finish(self) -> None:
+        """End the answer cleanly."""
+
+    def interrupt(self, frame: bytes) -> None:
+        """Tell the client in its protocol, then end so that it cannot look complete."""
+
+
+class Job(msgspec.Struct, kw_only=True, eq=False):
+    """A request as the edge hands it over."""
+
+    record: RequestRecord
+    route: InferenceRoute
+    waiting: WaitingRequest
+    is_load: bool
+    text_bytes: int
+    """Length of the prompt when it is text only, else zero."""
+    head_for: Callable[[NodeId], bytes | None]
+    """Complete request head for a node; None when the node is gone."""
+    body: Body
+
+
+class WholeAnswer(msgspec.Struct, eq=False):
+    """An answer that goes out in one piece."""
+
+    attempt: Attempt
+    body: bytes

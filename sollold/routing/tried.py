@@ -1,0 +1,81 @@
+"""What a request has been through so far: who is left out, what was answered, who is suspected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sollold.core.outcome import Fault, is_same_refusal
+from sollold.errors import ConnectFailed, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sollold.core.model import NodeId
+    from sollold.core.outcome import Verdict
+    from sollold.routing.attempt import Attempt
+
+
+class Tried:
+    """The memory of one run. Every method is synchronous."""
+
+    __slots__ = ("error", "excluded", "frozen", "reached", "refused", "replies", "suspects")
+
+    def __init__(self, excluded: Iterable[NodeId]) -> None:
+        self.excluded: set[NodeId] = set(excluded)
+        self.refused: set[NodeId] = set()
+        """Nodes that failed once; a second refused connection leaves them out."""
+        self.frozen: set[Attempt] = set()
+        """Attempts kept although their nodes are frozen; counted as having reached an engine."""
+        self.reached = 0
+        """Attempts that got as far as an engine."""
+        self.replies: list[tuple[Attempt, str]] = []
+        """Nodes' own refusals, with their texts."""
+        self.error: UpstreamError | None = None
+        self.suspects: list[tuple[Attempt, str]] = []
+        """Server errors, counted against nobody until a second node had its say."""
+
+    def is_second_opinion(self, attempt: Attempt, text: str) -> bool:
+        """Whether another node gave the same server error: then it is the caller's fault."""
+        mine = (attempt.status, text)
+        return any(
+            is_same_refusal((other.status, other_text), mine)
+            for other, other_text in self.replies
+            if other.status >= 500 and other.status != 503
+        )
+
+    def note_reply(self, attempt: Attempt, verdict: Verdict, text: str) -> str:
+        """Keep a reply that may have to be passed on, or what to say instead; return the reason."""
+        node = attempt.grant.node
+        if verdict.fault is Fault.MISCONFIGURED:
+            text = f"{node} answered with {attempt.status}: {text}"
+            self.error = UpstreamError(text)
+        elif attempt.status >= 400:
+            self.replies.append((attempt, text))
+        else:
+            self.error = UpstreamError(f"{node}: {text}")
+        return text
+
+    def note_failure(self, attempt: Attempt, verdict: Verdict, text: str) -> bool:
+        """Remember a failed attempt; True when its node is only suspected for now."""
+        node = attempt.grant.node
+        self.error = attempt.error or self.error
+        # One that was left as frozen has been counted then.
+        self.reached += verdict.reached_engine and attempt not in self.frozen
+        is_refused = isinstance(attempt.error, ConnectFailed) and attempt.error.refused
+        if not is_refused or node in self.refused:
+            self.excluded.add(node)
+        self.refused.add(node)
+        is_suspect = verdict.code.startswith("status_")
+        if is_suspect:
+            self.suspects.append((attempt, text))
+        return is_suspect
+
+    def leave(self, attempt: Attempt) -> None:
+        """Leave a node whose engine may be at work on the prompt."""
+        self.excluded.add(attempt.grant.node)
+        self.reached += 1
+
+    def take_suspects(self) -> list[tuple[Attempt, str]]:
+        """Return the suspected attempts and forget them."""
+        suspects, self.suspects = self.suspects, []
+        return suspects
