@@ -152,9 +152,12 @@ def _assert_commands_work(home: Path, env: dict[str, str]) -> None:
 
 
 def _files(home: Path) -> set[str]:
-    """Every file of a home but those that Python compiles on its own."""
+    """Every file of a home but those that others write on their own.
+
+    Python compiles; pip asks for the version of a Rust compiler, and rustup then settles in.
+    """
     return {
         str(path.relative_to(home))
         for path in home.rglob("*")
-        if not path.is_dir() and "__pycache__" not in path.parts
+        if not path.is_dir() and not {"__pycache__", ".rustup"} & set(path.parts)
     }
