@@ -12,6 +12,7 @@ import sys
 import termios
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,6 +25,20 @@ KEEPALIVE_PROBES = 4
 _TCP = socket.IPPROTO_TCP
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _FLUSH_ON_CLOSE = struct.pack("ii", 0, 0)
+
+
+class Tuner:
+    """Sets the options of connections that serve many requests, once each."""
+
+    def __init__(self, *, user_timeout_s: float) -> None:
+        self._user_timeout_s = user_timeout_s
+        self._tuned: WeakSet[asyncio.BaseTransport] = WeakSet()
+
+    def tune(self, transport: asyncio.BaseTransport) -> None:
+        """Set the options of a connection unless that was done; asking the kernel costs more."""
+        if transport not in self._tuned:
+            self._tuned.add(transport)
+            tune(transport, user_timeout_s=self._user_timeout_s)
 
 
 def tune(transport: asyncio.BaseTransport, *, user_timeout_s: float) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from sollold.upstream.sockets import reset_on_close, tune, unacknowledged_bytes
+from sollold.upstream.sockets import Tuner, reset_on_close, unacknowledged_bytes
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +30,11 @@ _KERNEL_GRACE_S = 5.0
 
 _FIRST_BYTES = 32 * 1024
 """Most of the body that leaves in one write with the head; aiohttp waits above 64 KiB."""
+
+
+def client_tuner(stall_s: float) -> Tuner:
+    """Return what sets the options of clients' connections."""
+    return Tuner(user_timeout_s=stall_s + _KERNEL_GRACE_S)
 
 
 class Source(Protocol):
@@ -63,12 +68,15 @@ class ClientStream:
         stall_s: float,
         spool_bytes: int = SPOOL_BYTES,
         on_stalled: Callable[[], None] | None = None,
+        tuner: Tuner | None = None,
     ) -> None:
+        """`tuner` is shared by the streams of one client's connection."""
         self._request = request
         self._wheel = wheel
         self._stall_s = stall_s
         self._spool_bytes = spool_bytes
         self._on_stalled = on_stalled
+        self._tuner = tuner or client_tuner(stall_s)
         self._source: Source | None = None
         self._response: web.StreamResponse | None = None
         self._writer: AbstractStreamWriter | None = None
@@ -109,13 +117,26 @@ class ClientStream:
             if writer is None or transport is None or transport.is_closing() or self._is_aborted:
                 self._early = None
                 return
-            tune(transport, user_timeout_s=self._stall_s + _KERNEL_GRACE_S)
+            self._tuner.tune(transport)
             await self._write_first(writer, transport, is_bodiless=is_bodiless)
         except ConnectionError:
             self._early = None
         finally:
             if not self._is_holding:
                 source.resume()
+
+    def start_at_once(self, status: int, headers: LooseHeaders, source: Source) -> None:
+        """Do what `start` does, where responses are prepared without waiting. No await.
+
+        Nothing in `start` waits then: the first write is too small for aiohttp to wait for it.
+        """
+        starting = self.start(status, headers, source)
+        try:
+            starting.send(None)
+        except StopIteration:
+            return
+        starting.close()
+        raise RuntimeError("something waits while a response is prepared")
 
     def write(self, data: bytes) -> None:
         """Send body bytes, or keep them until `start`; holds the source when too many wait."""

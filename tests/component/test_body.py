@@ -240,21 +240,24 @@ async def test_beyond_the_budget_bodies_lie_in_a_file_without_a_name(tmp_path: P
         assert len(spool_files()) == before
 
 
-async def test_what_a_small_body_unpacks_to_counts_too(tmp_path: Path) -> None:
-    limits = {"body_bytes": 64 * MIB, "bodies_bytes": 256 * KIB, "spool_dir": str(tmp_path)}
+@pytest.mark.parametrize("budget_bytes", [256 * KIB, 64 * MIB])
+async def test_what_a_small_body_unpacks_to_counts_too(tmp_path: Path, budget_bytes: int) -> None:
+    limits = {"body_bytes": 64 * MIB, "bodies_bytes": budget_bytes, "spool_dir": str(tmp_path)}
     body = chat_body(0) + b" " * (30 * MIB)
     async with Lab(limits=limits) as lab:
-        ticks = 0
+        bodies, seen = lab.built.bodies, set()
         call = asyncio.create_task(
             post(lab, "/api/chat", gzip.compress(body), [("Content-Encoding", "gzip")])
         )
         while not call.done():
             await asyncio.sleep(0)
-            ticks += lab.built.bodies.spooled_total > 0 and not lab.nodes[0].inference
-            assert lab.built.bodies.in_memory_bytes <= 256 * KIB
+            seen.add((bodies.in_memory_bytes, bodies.spooled_total))
+            assert bodies.in_memory_bytes <= budget_bytes
         assert (await call).status == 200
         assert lab.nodes[0].inference[0].body == body
-        assert ticks > 50  # others had their turn while it was unpacked
+        assert (bodies.spooled_total == 1) == (budget_bytes < len(body))
+        if not bodies.spooled_total:
+            assert len(seen) > 50  # others had their turn while it was unpacked
         lab.assert_idle()
 
 

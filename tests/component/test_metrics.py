@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
 
 from sollold import __version__
@@ -214,16 +215,21 @@ async def test_a_node_that_left_leaves_no_series() -> None:
 
 async def test_many_readers_share_one_page() -> None:
     async with Lab() as lab:
-        lab.built.metrics._page_s = float("-inf")
-
-        async def read() -> str:
-            async with lab.session.get("/metrics") as answer:
-                return await answer.text()
-
-        first, *others = await asyncio.gather(*(read() for _ in range(8)))
+        metrics = lab.built.metrics
+        metrics._page_s = float("-inf")
+        request = make_mocked_request("GET", "/metrics")
+        first = asyncio.create_task(metrics.page(request))
+        readers = [first]
+        # One in every round of the loop, so that one comes in each moment of the rendering.
+        while not first.done():
+            await asyncio.sleep(0)
+            readers.append(asyncio.create_task(metrics.page(request)))
+        pages = {response.body for response in await asyncio.gather(*readers)}
+        assert len(pages) == 1
+        assert pages != {b""}
         await (await lab.chat()).read()
-        assert set(others) == {first}
-        assert await read() == first  # younger than a second
+        async with lab.session.get("/metrics") as answer:
+            assert {await answer.read()} == pages  # younger than a second
 
 
 async def test_the_event_loops_lag_is_measured() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.look import Client, ask
 from tests.fakes.program import FakeNodeProcess
 from tests.process.support import NotifySocket, chat, frozen, post
@@ -243,6 +244,20 @@ def test_an_early_client_waits_and_ready_means_ready(
             if is_early:
                 return
     pytest.fail("no client was early enough to meet a daemon that is not ready")
+
+
+def test_ready_means_that_answers_come_at_once(
+    new_daemon: Callable[..., DaemonProcess], tmp_path: Path
+) -> None:
+    """A node that swallows its first probes delays readiness a little, and nothing after it."""
+    with NotifySocket(tmp_path / "notify") as notify, FakeNodeProcess() as node:
+        node.set_faults(Fault(kind=FaultKind.HANG))
+        daemon = new_daemon(nodes=[node.url], env={"NOTIFY_SOCKET": str(notify.path)})
+        daemon.launch()
+        notify.wait_for("READY=1")
+        ready_s = time.monotonic()
+        assert ask(daemon.api_url, "GET", "/api/tags").status == 200
+        assert time.monotonic() - ready_s < 0.4
 
 
 def test_the_service_manager_is_told_in_order(

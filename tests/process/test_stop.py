@@ -115,11 +115,12 @@ def test_what_waits_in_the_queue_is_refused_at_once(
 def test_what_lasts_longer_is_cut_and_never_looks_whole(
     new_daemon: Callable[..., DaemonProcess], node: FakeNodeProcess, loop: str
 ) -> None:
-    daemon = new_daemon(nodes=[node.url], config=server(0.5, loop))
+    slots = f'[[nodes]]\nurl = "{node.url}"\nslots = 4\n'
+    daemon = new_daemon(config=slots + server(0.5, loop))
     daemon.start()
     stream = Stream(daemon)
     with asking(daemon) as answers:
-        until(lambda: running(daemon) == 2, "both requests run")
+        until(lambda: node.state()["active"] == 2, "both requests run")
         stopped_s = time.monotonic()
         daemon.group.send(signal.SIGTERM)
         assert daemon.wait_exit() == 0

@@ -8,10 +8,24 @@ from tests.fakes.cases import CASES as RECORDED
 from tests.real import cases_http, cases_json, cases_models
 
 if TYPE_CHECKING:
+    from tests.fakes.cases import Case
     from tests.real.case import AnyCase
 
+_RECORDED = [case for case in RECORDED if case not in cases_http.NOT_SERVED]
+
+
+def _unloads(case: Case) -> bool:
+    return isinstance(case.body, dict) and case.body.get("keep_alive") == 0
+
+
+UNLOADS: list[AnyCase] = [
+    *(case for case in _RECORDED if _unloads(case)),
+    *(case for case in cases_models.UNLOADS if case not in _RECORDED),
+]
+"""Whoever asks after one of these waits for the model to be loaded again: best sent in a row."""
+
 ALIKE: dict[str, list[AnyCase]] = {
-    "recorded": [case for case in RECORDED if case not in cases_http.NOT_SERVED],
+    "recorded": [case for case in _RECORDED if not _unloads(case)],
     "methods": cases_http.METHODS,
     "paths": cases_http.PATHS,
     "origins": cases_http.ORIGINS,

@@ -50,20 +50,27 @@ LOADS: list[AnyCase] = [
         {"prompt": "", "stream": False}, {"prompt": None}, {"prompt": "", "images": ["AAAA"]},
         {"prompt": "", "keep_alive": "10m", "options": {}}, {"prompt": "", "system": "s"},
         {"prompt": "", "model": "nope", "keep_alive": 0}, {"prompt": "", "model": "tiny-embed"},
-        {"prompt": "", "model": "m:", "keep_alive": 0}, {"prompt": "", "keep_alive": "0s"},
-        {"prompt": "", "model": "tiny-think", "keep_alive": 0.0},
+        {"prompt": "", "model": "m:", "keep_alive": 0},
     )),
     *(chat(**fields) for fields in (
         {"messages": None, "stream": False}, {"messages": [], "tools": [_WEATHER]},
-        {"messages": [], "model": "nope", "keep_alive": 0}, {"messages": [], "keep_alive": "0"},
-        {"messages": [], "model": "tiny-embed"},
+        {"messages": [], "model": "nope", "keep_alive": 0}, {"messages": [], "model": "tiny-embed"},
     )),
     *(post(path, model="tiny") for path in ("/api/generate", "/api/chat")),
     *(chat(messages=[], keep_alive=value) for value in _each(
-        -1, "-1", "-1m", 0.5, "90s", "1h30m", "1.5h", "", "abc", False, None, [], {}, "5 m", 1e12,
+        -1, "-1", "-1m", "90s", "1h30m", "1.5h", "", "abc", False, None, [], {}, "5 m", 1e12,
     )),
     *(post("/api/embed", model="tiny-embed", input="a", keep_alive=value) for value in ("x", "5m")),
     post("/api/embeddings", model="tiny-embed", prompt="a", keep_alive="-1s"),
+]  # fmt: skip
+
+UNLOADS: list[AnyCase] = [
+    *(generate(prompt="", **fields) for fields in (
+        {"keep_alive": "0s"}, {"keep_alive": 0, "stream": False},
+        {"keep_alive": 0.0, "model": "tiny-think"}, {"keep_alive": 0, "model": "tiny-embed"},
+    )),
+    *(chat(messages=[], keep_alive=value) for value in ("0", 0, 0.5)),
+    generate(options=ONE, keep_alive=0),
 ]  # fmt: skip
 
 OPTIONS: list[AnyCase] = [
