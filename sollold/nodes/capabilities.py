@@ -25,6 +25,7 @@ class Capabilities:
     def __init__(self) -> None:
         self._known: dict[_Key, frozenset[str] | None] = {}
         self._asked: set[_Key] = set()
+        self._news: set[Digest] = set()
 
     def apply(self, model: ModelView, version: str) -> ModelView:
         """Return the model with what is known for certain; the listing's word otherwise."""
@@ -61,3 +62,11 @@ class Capabilities:
         if len(self._known) >= _MAX_KNOWN:
             del self._known[next(iter(self._known))]
         self._known[model.digest, version] = found
+        if found is not None:
+            self._news.add(model.digest)
+
+    def take_news(self) -> frozenset[Digest]:
+        """Return the models about which something was learned since the last call. No await."""
+        news = frozenset(self._news)
+        self._news.clear()
+        return news

@@ -6,6 +6,7 @@ Asks one question at a time. Publishes through the registry.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -36,10 +37,12 @@ class CatalogueWatch:
         """When the list should be read again; 0: at the next occasion."""
         self._tools = tools
         self._tags: Tags | None = None
+        self._digests: frozenset[Digest] = frozenset()
         self._problem = ""
         self._failures: Counter[Digest] = Counter()
         self._listing: asyncio.Task[None] | None = None
         self._showing: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
 
     def start(self) -> asyncio.Task[None]:
         """Have the models listed; callers at the same time share one question. No await."""
@@ -55,6 +58,7 @@ class CatalogueWatch:
     async def settle(self) -> None:
         """Wait until what is being asked about models has been answered."""
         if self._showing is not None:
+            self._hurry.set()
             await join(self._showing)
 
     def apply(self) -> None:
@@ -66,9 +70,19 @@ class CatalogueWatch:
             models.setdefault(model.key, self._tools.capabilities.apply(model, self.version))
         self._tools.registry.set_catalogue(self.node, models)
 
+    def apply_news(self, news: frozenset[Digest]) -> None:
+        """Publish the catalogue if what was learned of these models says more than the list."""
+        if self._tags is None or news.isdisjoint(self._digests):
+            return
+        apply, version = self._tools.capabilities.apply, self.version
+        listed = (model for model in self._tags.models if model.digest in news)
+        if any(apply(model, version) is not model for model in listed):
+            self.apply()
+
     def forget(self) -> None:
         """Start anew: somebody else was there meanwhile. No await."""
         self._tags = None
+        self._hurry.set()
 
     def close(self) -> None:
         """End the work in the background. No await."""
@@ -89,6 +103,7 @@ class CatalogueWatch:
         self._problem = ""
         if tags is not known:
             self._tags = tags
+            self._digests = frozenset(model.digest for model in tags.models)
             self.apply()
         self._start_showing()
 
@@ -103,16 +118,24 @@ class CatalogueWatch:
             return
         unknown = self._tools.capabilities.unknown(self._tags.models, self.version)
         if unknown:
+            self._hurry.clear()
             work = self._show_all(unknown, self.version)
             self._showing = self._tools.spawn(work, f"show {self.node}")
 
     async def _show_all(self, models: Sequence[ModelView], version: str) -> None:
         """Ask for each model's capabilities, one after the other; stop when the node struggles.
 
-        A real node spends most of a second of work on each answer, so it rests as long after it.
+        A real node spends most of a second of work on each answer, so it rests as long after it,
+        and longer where the answer only confirms what the list says.
         """
         capabilities, clock = self._tools.capabilities, self._tools.clock
         for number, model in enumerate(models, start=1):
+            if not capabilities.unknown((model,), version):
+                continue
+            if number > 1 and model.capabilities is not None:
+                await self._take_time()
+            if version != self.version:
+                break
             if not capabilities.begin(model, version):
                 continue
             started_s = clock()
@@ -126,6 +149,12 @@ class CatalogueWatch:
                 self._tools.learned()
             await asyncio.sleep(clock() - started_s)
         self._tools.learned()
+
+    async def _take_time(self) -> None:
+        """Pause, unless somebody waits for the answers or they would be out of date."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._tools.settings.confirm_s):
+                await self._hurry.wait()
 
     async def _show(self, model: ModelView, version: str) -> bool:
         tools, place = self._tools, self.place

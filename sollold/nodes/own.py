@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import lru_cache
 
 import msgspec
 import psutil
@@ -75,6 +76,7 @@ def normal_literal(address: str) -> str:
     return f"{parsed}%{zone}" if zone and parsed.is_link_local else str(parsed)
 
 
+@lru_cache(maxsize=1024)
 def is_literal(host: str) -> bool:
     """Whether the host is an address rather than a name."""
     try:

@@ -154,8 +154,9 @@ class Prober:
 
     def learned(self) -> None:
         """Have all watches apply newly learned capabilities. No await."""
+        news = self.capabilities.take_news()
         for watch in self._watches.values():
-            watch.catalogue.apply()
+            watch.catalogue.apply_news(news)
 
     # Inside
 
@@ -219,14 +220,14 @@ class Prober:
             pause_s = self.settings.peer_s
         else:
             pause_s = self.registry.next_probe_in_s(watch.node, self._dice())
-        least_s = started_s + self.settings.least_gap_s - self.clock()
-        if least_s > 0:
-            await asyncio.sleep(least_s)
         try:
-            async with asyncio.timeout(max(0.0, pause_s - max(0.0, least_s))):
+            async with asyncio.timeout(pause_s):
                 await watch.wake.wait()
         except TimeoutError:
             pass
+        least_s = started_s + self.settings.least_gap_s - self.clock()
+        if least_s > 0:
+            await asyncio.sleep(least_s)
 
     def _mark_probed(self, node: NodeId) -> None:
         if self._awaited is not None:

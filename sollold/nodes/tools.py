@@ -26,6 +26,8 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Between two looks at a node's list of models."""
     catalogue_limit_s: float = 10.0
     show_limit_s: float = 10.0
+    confirm_s: float = 5.0
+    """Between two questions whose answers only confirm what a list says."""
     resolve_s: float = 60.0
     """How long a name's addresses are believed."""
     race_s: float = 0.3

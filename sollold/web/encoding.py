@@ -77,9 +77,13 @@ class _Inflate:
             if self._window_bits == zlib.MAX_WBITS and data[0] & 0x0F != zlib.DEFLATED:
                 self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:
-            while data and not self._inflater.eof:
-                yield self._inflater.decompress(data, PIECE_BYTES)
+            while not self._inflater.eof:
+                piece = self._inflater.decompress(data, PIECE_BYTES)
                 data = self._inflater.unconsumed_tail
+                yield piece
+                # A full piece may not be all, even when no input is left.
+                if not data and len(piece) < PIECE_BYTES:
+                    break
         except zlib.error:
             raise InvalidRequest(_BROKEN) from None
         if data or self._inflater.unused_data:

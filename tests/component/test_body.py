@@ -19,6 +19,7 @@ from aiohttp import web
 
 from sollold.errors import SollolError
 from sollold.web.body import BodyStore
+from sollold.web.encoding import PIECE_BYTES, decoder_for
 from tests.component.lab import Lab
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.look import Answer, ask
@@ -396,6 +397,17 @@ class Reader:
         await asyncio.to_thread(ask, self.url, "POST", "/", data, headers)
         assert self.store.in_memory_bytes == 0
         return self.got.pop()
+
+
+def test_no_length_of_text_is_unlucky() -> None:
+    """The decompressor may have taken all input and still owe output, at any boundary."""
+    for encoding, pack in (("gzip", gzip.compress), ("deflate", raw_deflate)):
+        for size_bytes in range(2 * PIECE_BYTES, 2 * PIECE_BYTES + 300, 5):
+            text = b" " * size_bytes
+            decoder = decoder_for(encoding)
+            assert decoder is not None
+            assert b"".join(decoder.pieces(pack(text))) == text
+            decoder.finish()
 
 
 async def test_zstd_with_the_extra() -> None:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import platform
 import re
 import socket
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import pytest
+import aiohttp
 from aiohttp import web
 
-from sollold import errors
-from sollold.core.model import Dialect
-from sollold.errors import ConfigError, SollolError
 from sollold.web.edge import Edge
-from sollold.wire.cors import OriginPolicy
-from tests.component.lab import Lab
+from sollold.wire.cors import HostPolicy, OriginPolicy
+from tests.component.lab import Lab, listening_socket
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.look import Answer, ask
 from tests.fakes.node import FakeNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    import pytest
 
 MIB = 1024 * 1024
 CHAT = {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}], "stream": False}
@@ -181,6 +181,33 @@ async def test_hosts(caplog: pytest.LogCaptureFixture) -> None:
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert "allowed_hosts" in caplog.text
     assert max(map(len, caplog.messages)) < 400
+
+
+async def test_each_listener_has_its_own_rules_even_on_one_port() -> None:
+    """Loopback is guarded against DNS rebinding although the same port is open to the network."""
+    with listening_socket() as guarded, socket.socket() as free:
+        port = guarded.getsockname()[1]
+        free.bind(("127.0.0.2", port))
+        free.setblocking(False)
+        for hosts in (
+            {("127.0.0.1", port): HostPolicy(is_loopback_bind=True)},
+            {
+                ("127.0.0.1", port): HostPolicy(is_loopback_bind=True),
+                ("0.0.0.0", port): HostPolicy(is_loopback_bind=False),
+            },
+        ):
+            edge = Edge(instance="test", origins=OriginPolicy(), hosts=hosts, methods={})
+            runner = web.AppRunner(web.Application(middlewares=[edge.middleware]))
+            await runner.setup()
+            for sock in (guarded, free):
+                await web.SockSite(runner, sock.dup()).start()
+            headers = [("Host", "evil.example")]
+            found = [
+                await asyncio.to_thread(ask, f"http://{host}:{port}", "GET", "/", None, headers)
+                for host in ("127.0.0.1", "127.0.0.2")
+            ]
+            await runner.cleanup()
+            assert [answer.status for answer in found] == [403, 404]
 
 
 async def test_options_without_an_origin() -> None:
@@ -376,157 +403,37 @@ async def test_head() -> None:
             assert head.headers["content-type"] == got.headers["content-type"]
 
 
-# Errors --------------------------------------------------------------------------------------
+# Afterwards ----------------------------------------------------------------------------------
 
 
-def error_classes() -> Iterator[type[SollolError]]:
-    waiting = [SollolError]
-    while waiting:
-        found = waiting.pop()
-        waiting.extend(found.__subclasses__())
-        if found.__module__ == errors.__name__:
-            yield found
+async def test_no_task_is_left_of_requests_whatever_became_of_them() -> None:
+    nodes = [FakeNode(slots=4), FakeNode(slots=4)]
+    async with Lab(nodes, queue={"holder_down_s": 0.1}, health={"eject_s": 0.1}) as lab:
 
+        async def one(number: int) -> None:
+            body = CHAT | {"stream": number % 2 == 0}
+            if number % 5 == 0:
+                body |= {"model": "nobody-has-it"}
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with asyncio.timeout(0.02 if number % 3 == 0 else 10):
+                    async with lab.session.post("/api/chat", json=body) as answer:
+                        await answer.read()
 
-def make(kind: type[SollolError]) -> SollolError:
-    if kind is ConfigError:
-        return ConfigError(["it broke"])
-    if kind is errors.UpstreamTimeout:
-        return errors.UpstreamTimeout("it broke", phase="head")
-    if kind.__init__ is not SollolError.__init__:
-        return kind("it broke")
-    return kind("it broke", retry_after_s=7)
-
-
-class Raiser:
-    """The edge before a handler that fails as told."""
-
-    def __init__(self, error: BaseException) -> None:
-        edge = Edge(instance="test", origins=OriginPolicy(), hosts={}, methods={})
-        app = web.Application(middlewares=[edge.middleware])
-
-        async def fail(request: web.Request) -> web.Response:
-            raise error
-
-        for path in ("/api/chat", "/v1/chat/completions", "/api/v1/status"):
-            app.router.add_post(path, fail)
-        self._runner = web.AppRunner(app)
-        self.url = ""
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._runner.cleanup()
-
-
-OPENAI_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
-
-
-@pytest.mark.parametrize("kind", list(error_classes()), ids=lambda kind: kind.__name__)
-async def test_every_error_has_its_shape_in_both_dialects(kind: type[SollolError]) -> None:
-    error = make(kind)
-    async with Raiser(error) as server:
-        native = await asyncio.to_thread(ask, server.url, "POST", "/api/chat", {})
-        openai = await asyncio.to_thread(ask, server.url, "POST", "/v1/chat/completions", {})
-        control = await asyncio.to_thread(ask, server.url, "POST", "/api/v1/status", {})
-    assert native.json() == {"error": "it broke"}
-    assert native.headers["content-type"] == "application/json; charset=utf-8"
-    expected = OPENAI_TYPES.get(kind.http_status, "api_error")
-    inner = {"message": "it broke", "type": expected, "param": None, "code": None}
-    assert openai.json() == {"error": inner}
-    assert openai.headers["content-type"] == "application/json"
-    document: Any = control.json()
-    assert document["schema"] == "sollold.error/1"
-    assert document["error"]["code"] == kind.code
-    assert document["error"]["message"] == "it broke"
-    for answer in (native, openai, control):
-        assert answer.status == kind.http_status
-        assert answer.headers["x-sollold-error"] == "sollold"
-        assert answer.headers.get("retry-after") == ("7" if error.retry_after_s else None)
-
-
-def test_the_errors_are_all_there() -> None:
-    assert len(list(error_classes())) == len(
-        [item for item in vars(errors).values() if isinstance(item, type)]
-    )
-    assert {dialect.value for dialect in Dialect} == {"ollama", "openai"}
-
-
-async def test_a_bug_is_told_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
-    async with Raiser(RuntimeError("secret words")) as server:
-        for path in ("/api/chat", "/v1/chat/completions", "/api/v1/status"):
-            answer = await asyncio.to_thread(ask, server.url, "POST", path, {})
-            assert answer.status == 500
-            assert b"secret" not in answer.body
-    logged = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(logged) == 3
-    assert all(record.exc_info for record in logged)
-
-
-async def test_a_documents_error_says_what_to_do() -> None:
-    async with Lab() as lab:
-        for path, status, code, hint in (
-            ("/api/v1/nodes/n11", 404, "node_not_found", "did you mean 'n1'?"),
-            ("/api/v1/nodes/zzz", 404, "node_not_found", "sollolctl nodes lists them"),
-            ("/api/v1/nope", 404, "not_found", "docs/api.md lists what there is"),
-            ("/api/v1/events?n=x", 400, "invalid_request", None),
+        await asyncio.gather(*(one(number) for number in range(4)))
+        before = len(asyncio.all_tasks())
+        for fault in (
+            Fault(kind=FaultKind.CRASH, count=5),
+            Fault(kind=FaultKind.CUT_RESET, after_frames=1, count=5),
+            Fault(kind=FaultKind.STALE_KEEPALIVE, count=5),
+            Fault(kind=FaultKind.REFUSE),
         ):
-            answer = await call(lab, "GET", path)
-            found: Any = answer.json()
-            assert (answer.status, found["schema"]) == (status, "sollold.error/1")
-            assert (found["error"]["code"], found["error"]["hint"]) == (code, hint)
-        wrong = await call(lab, "DELETE", "/api/v1/nodes")
-        body: Any = wrong.json()
-        assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
-        assert body["error"]["code"] == "method_not_allowed"
-
-
-async def test_the_nodes_words_are_not_said_to_be_ours() -> None:
-    async with Lab() as lab:
-        lab.nodes[0].fault = Fault(kind=FaultKind.STATUS, status=400, text="no such option")
-        answer = await call(lab, "POST", "/api/chat", CHAT)
-        assert (answer.status, answer.json()) == (400, {"error": "no such option"})
-        assert "x-sollold-error" not in answer.headers
-
-
-# Requests that cannot be read ----------------------------------------------------------------
-
-BROKEN = {
-    "binary": b"\x00\x01\x02 no request\r\n\r\n",
-    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-    "header without colon": b"GET / HTTP/1.1\r\nHost: localhost\r\nmarker secret\r\n\r\n",
-    "huge header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: marker" + b"x" * 70_000 + b"\r\n\r\n",
-    "chunk size": (
-        b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"marker secret\r\n"
-    ),
-    "short length": (
-        b"POST /api/version HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n"
-        b'{"a":"marker secret"}\r\n\r\n'
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-async def test_what_cannot_be_read_is_refused_and_its_bytes_are_not_logged(
-    name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    async with Lab() as lab:
-        answer = await raw(lab, BROKEN[name])
-        assert b" 400 Bad Request\r\n" in answer
-    assert "marker" not in caplog.text
-    assert "cannot be read" in caplog.text
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-async def test_a_browser_with_many_cookies_is_served() -> None:
-    async with Lab() as lab:
-        answer = await call(lab, "GET", "/api/tags", headers=[("Cookie", "a=" + "x" * 40_000)])
-        assert answer.status == 200
+            nodes[1].fault = fault
+            await asyncio.gather(*(one(number) for number in range(20)))
+        nodes[1].fault = None
+        await lab.until(lambda: not list(lab.built.dispatcher.runs))
+        lab.assert_idle()
+        # Of the server, each connection that the client keeps has one.
+        await lab.session.close()
+        await lab.until(lambda: len(asyncio.all_tasks()) <= before)
+        assert not lab.built.edge._tasks
+        assert not lab.built.edge._ids

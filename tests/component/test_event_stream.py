@@ -1,0 +1,286 @@
+"""Events as they are read: the last ones, as lines that go on, over a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+import pytest
+
+from sollold.api_types import EventLine, EventsDocument, decode
+from sollold.events.types import NodeLeft
+from sollold.web.control import MAX_LISTENERS
+from tests.component.lab import IN_ORDER, Lab
+from tests.fakes.faults import Fault, FaultKind
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+SOON_S = 1.0
+
+
+async def get(lab: Lab, path: str, status: int = 200) -> Any:
+    async with lab.session.get(path) as answer:
+        body = await answer.read()
+        assert answer.status == status, body
+        return json.loads(body)
+
+
+async def fetch(lab: Lab, path: str, kind: type[T]) -> T:
+    """A document, which has every field of its type and no other."""
+    async with lab.session.get(path) as answer:
+        body = await answer.read()
+        assert answer.status == 200, body
+        assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    found = decode(body, kind)
+    assert msgspec.json.encode(found) == body
+    return found
+
+
+# Events as lines -----------------------------------------------------------------------------
+
+
+async def test_the_last_events() -> None:
+    async with Lab(2, routing=IN_ORDER) as lab:
+        await lab.chat()
+        failing = {"X-Request-Id": "failing-1"}
+        lab.nodes[0].fault = Fault(kind=FaultKind.CUT_RESET)
+        async with lab.session.post(
+            "/api/chat", json={"model": "llama3.2", "messages": [], "stream": True}, headers=failing
+        ) as answer:
+            await answer.read()
+        found = await fetch(lab, "/api/v1/events?n=10000", EventsDocument)
+        everything = [json.loads(bytes(item)) for item in found.events]
+        assert [item["seq"] for item in everything] == list(range(1, len(everything) + 1))
+        for raw in found.events:
+            line = decode(bytes(raw), EventLine)
+            assert line.text
+            assert line.kind
+
+        async def kinds(query: str) -> list[str]:
+            events = (await get(lab, f"/api/v1/events?{query}"))["events"]
+            return [item["event_type"] for item in events]
+
+        assert len(await kinds("n=3")) == 3
+        assert await kinds("n=0") == []
+        assert set(await kinds("kind=node")) == {"NODE_JOINED", "NODE_STATE"}
+        assert await kinds("event_type=ROUTE_DECISION&n=1") == ["ROUTE_DECISION"]
+        mine = await kinds("request=failing-1")
+        assert "FALLBACK_TRIGGERED" in mine
+        assert mine[-1] == "REQUEST_DONE"
+        assert await kinds("request=failing") == []
+        assert await kinds("node=n2&kind=failover") == []
+        assert len(await kinds("node=n1&kind=failover")) == 1
+        assert await kinds("model=nobody-has-it") == []
+        assert len(await kinds("model=LLAMA3.2&type=ROUTE_DECISION")) == 3
+        assert await kinds("since=1h") == [item["event_type"] for item in everything][-50:]
+        assert await kinds("until=1h") == []
+        for wrong in ("colour=red", "kind=nonsense", "n=-1", "since=yesterday", "follow=2"):
+            error = (await get(lab, f"/api/v1/events?{wrong}", 400))["error"]
+            assert error["code"] == "invalid_request"
+            assert error["message"]
+
+
+async def test_following_events() -> None:
+    async with Lab() as lab:
+        async with lab.session.get("/api/v1/events?follow=1&n=1&kind=request") as answer:
+            assert answer.headers["Content-Type"] == "application/x-ndjson"
+            assert answer.headers["X-Accel-Buffering"] == "no"
+            assert answer.headers["Via"] == lab.built.edge.via
+            started_s = time.monotonic()
+            await (await lab.chat()).read()
+            async with asyncio.timeout(5):
+                line = json.loads(await answer.content.readline())
+            assert time.monotonic() - started_s < SOON_S
+            assert line["event_type"] == "REQUEST_DONE"
+            await (await lab.chat(model="nobody-has-it")).read()
+            await (await lab.chat()).read()
+            async with asyncio.timeout(5):
+                later = json.loads(await answer.content.readline())
+            assert (later["event_type"], later["seq"] > line["seq"]) == ("REQUEST_DONE", True)
+        await lab.until(lambda: lab.built.bus.subscriber_count == 0)
+
+
+async def test_following_begins_with_the_last_ones() -> None:
+    async with Lab() as lab:
+        await (await lab.chat()).read()
+        async with lab.session.get("/api/v1/events?follow=1&n=2") as answer:
+            async with asyncio.timeout(5):
+                lines = [json.loads(await answer.content.readline()) for _ in range(2)]
+        types = [line["event_type"] for line in lines]
+        assert types == ["TASK_COMPLETE", "REQUEST_DONE"]
+
+
+async def test_a_slow_follower_is_told_what_it_missed() -> None:
+    async with Lab() as lab:
+        bus = lab.built.bus
+        reader, writer = await slow_connection(lab.port)
+        writer.write(b"GET /api/v1/events?follow=1&n=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await lab.until(lambda: bus.subscriber_count == 1)
+        for _ in range(30):
+            for _ in range(100):
+                bus.publish(NodeLeft(node="far", reason="x" * 10_000))
+            await asyncio.sleep(0)
+        last = bus.published_total
+        assert bus.dropped_total > 0
+        lines: list[dict[str, Any]] = []
+        async with asyncio.timeout(10):
+            while not lines or lines[-1].get("seq") != last:
+                data = await reader.readline()
+                if data.startswith(b"{"):
+                    lines.append(json.loads(data))
+        writer.close()
+        await writer.wait_closed()
+        gaps = [line for line in lines if line["kind"] == "gap"]
+        assert gaps
+        assert sum(gap["dropped"] for gap in gaps) == bus.dropped_total
+        number = lines[0]["seq"] - 1
+        for line in lines:
+            number += line["dropped"] if line["kind"] == "gap" else 1
+            assert line.get("seq", number) == number
+        await lab.until(lambda: bus.subscriber_count == 0)
+
+
+async def slow_connection(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that takes next to nothing until it reads."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    return await asyncio.open_connection(sock=sock, limit=65_536)
+
+
+# Events over a WebSocket ---------------------------------------------------------------------
+
+
+async def next_events(ws: aiohttp.ClientWebSocketResponse) -> list[dict[str, Any]]:
+    async with asyncio.timeout(5):
+        found: list[dict[str, Any]] = await ws.receive_json()
+    return found
+
+
+async def test_a_listener_is_greeted_and_told_at_once() -> None:
+    async with Lab() as lab:
+        await (await lab.chat()).read()
+        async with lab.session.ws_connect("/ws/routing_events") as ws:
+            greeting = await next_events(ws)
+            assert [item["seq"] for item in greeting] == list(
+                range(1, lab.built.bus.published_total + 1)
+            )
+            started_s = time.monotonic()
+            call = asyncio.create_task(lab.chat())
+            seen = await next_events(ws)
+            assert time.monotonic() - started_s < SOON_S
+            assert seen[0]["event_type"] == "ROUTE_DECISION"
+            await (await call).read()
+            while seen[-1]["event_type"] != "REQUEST_DONE":
+                seen += await next_events(ws)
+            numbers = [item["seq"] for item in seen]
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+            await ws.send_str("whatever")
+        await lab.until(lambda: lab.built.bus.subscriber_count == 0)
+
+
+async def test_a_listener_hears_only_what_it_asked_for() -> None:
+    async with Lab() as lab:
+        async with lab.session.ws_connect(
+            "/ws/routing_events?event-type=REQUEST_DONE&model=llama3.2"
+        ) as ws:
+            assert await next_events(ws) == []
+            await (await lab.chat()).read()
+            assert [item["event_type"] for item in await next_events(ws)] == ["REQUEST_DONE"]
+        async with lab.session.get("/ws/routing_events?kind=nonsense") as answer:
+            assert answer.status == 400
+
+
+async def test_other_pages_may_not_listen() -> None:
+    async with Lab() as lab:
+        own = {"Origin": lab.url}
+        async with lab.session.ws_connect("/ws/routing_events", headers=own) as ws:
+            assert await next_events(ws)
+        for origin in ("http://evil.example", "http://localhost:1", "null", "app://x"):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await lab.session.ws_connect("/ws/routing_events", headers={"Origin": origin})
+            assert refused.value.status == 403
+        assert lab.built.bus.subscriber_count <= 1
+
+
+async def test_listeners_are_bounded_and_make_room_when_they_leave() -> None:
+    async with Lab() as lab:
+        open_ones = [
+            await lab.session.ws_connect("/ws/routing_events") for _ in range(MAX_LISTENERS - 1)
+        ]
+        follower = await lab.session.get("/api/v1/events?follow=1&n=0")
+        assert follower.status == 200
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await lab.session.ws_connect("/ws/routing_events")
+        assert refused.value.status == 503
+        error = (await get(lab, "/api/v1/events?follow=1", 503))["error"]
+        assert (error["code"], bool(error["hint"])) == ("unavailable", True)
+        assert (await get(lab, "/api/v1/events"))["events"]
+        await open_ones.pop().close()
+        follower.close()
+        await lab.until(lambda: lab.built.bus.subscriber_count == MAX_LISTENERS - 2)
+        async with lab.session.ws_connect("/ws/routing_events") as ws:
+            assert await next_events(ws)
+        for ws in open_ones:
+            await ws.close()
+        await lab.until(lambda: lab.built.bus.subscriber_count == 0)
+
+
+async def test_a_listener_that_talks_too_much_is_closed() -> None:
+    async with Lab() as lab:
+        async with lab.session.ws_connect("/ws/routing_events") as ws:
+            await next_events(ws)
+            await ws.send_str("x" * 10_000)
+            async with asyncio.timeout(5):
+                message = await ws.receive()
+            assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        await lab.until(lambda: lab.built.bus.subscriber_count == 0)
+
+
+async def test_at_the_end_listeners_are_told_goodbye() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        lab = Lab()
+        await stack.enter_async_context(lab)
+        session = await stack.enter_async_context(aiohttp.ClientSession(lab.url))
+        ws = await session.ws_connect("/ws/routing_events")
+        follower = await session.get("/api/v1/events?follow=1&n=0")
+        await next_events(ws)
+        closing = asyncio.create_task(lab.__aexit__(None, None, None))
+        async with asyncio.timeout(5):
+            message = await ws.receive()
+            assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
+            assert message.extra == "sollold is stopping"
+            assert await follower.read() == b""
+            await closing
+
+
+async def test_a_listener_that_stopped_reading_delays_the_end_by_little() -> None:
+    lab = Lab()
+    await lab.__aenter__()
+    _, writer = await slow_connection(lab.port)
+    writer.write(
+        b"GET /ws/routing_events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    bus = lab.built.bus
+    await lab.until(lambda: bus.subscriber_count == 1)
+    for _ in range(20):
+        for _ in range(50):
+            bus.publish(NodeLeft(node="far", reason="x" * 10_000))
+        await asyncio.sleep(0.01)
+    started_s = time.monotonic()
+    async with asyncio.timeout(10):
+        await lab.built.app.shutdown()
+    assert time.monotonic() - started_s < 3.0
+    # Its handler ends by itself; nobody has to wait for it or to cancel it.
+    await lab.until(lambda: not lab.built.edge._tasks)
+    await lab.__aexit__(None, None, None)
+    writer.transport.abort()
