@@ -1,10 +1,11 @@
-"""The daemon at work: its control socket, its log, and nothing left of hundreds of requests."""
+"""The daemon at work: its control socket, clients that leave, what is left afterwards."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import resource
 import socket
 import stat
 import subprocess
@@ -25,95 +26,18 @@ from sollold.api_types import (
 )
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.look import Client, ask
-from tests.fakes.program import FakeNodeProcess
 from tests.process.support import LIMIT_S, chat, get, post, until
 from tests.unit.ctl import documents as golden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import msgspec
 
+    from tests.fakes.program import FakeNodeProcess
     from tests.stack.daemon import DaemonProcess
 
-pytestmark = pytest.mark.process
-
-MARKER = "xyzzy-7f3c"
-"""What no line of the log may have."""
-
-SECRETS = {
-    "Authorization": f"Bearer {MARKER}-bearer",
-    "x_api_key": f"{MARKER}-key",
-    "Cookie": f"session={MARKER}",
-    "User_Agent": "tests",
-}
-LONGEST_LINE = 2000
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[tuple[FakeNodeProcess, FakeNodeProcess]]:
-    arguments = ("--rate", "100", "--answer-tokens", "400", "--slots", "4")
-    with FakeNodeProcess(*arguments) as one, FakeNodeProcess(*arguments) as other:
-        yield one, other
-
-
-def config_for(nodes: tuple[FakeNodeProcess, FakeNodeProcess]) -> str:
-    """Two nodes, one with a key; a log of all there is; little patience."""
-    return f"""\
-[[nodes]]
-url = "{nodes[0].url}"
-name = "gpu-1"
-key_env = "GPU_KEY"
-
-[[nodes]]
-url = "{nodes[1].url}"
-name = "gpu-2"
-
-[log]
-level = "debug"
-
-[limits]
-body_bytes = "1 MiB"
-
-[queue]
-holder_down_s = 0.2
-
-[health]
-interval_s = 0.2
-timeout_s = 0.2
-backoff_max_s = 0.5
-eject_s = 0.1
-eject_max_s = 0.2
-"""
-
-
-@pytest.fixture(scope="module")
-def daemon(
-    new_shared_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
-) -> DaemonProcess:
-    """The daemon of most tests."""
-    return new_shared_daemon(config=config_for(nodes), env={"GPU_KEY": f"{MARKER}-node"})
-
-
-@pytest.fixture(autouse=True)
-def settled(
-    daemon: DaemonProcess, nodes: tuple[FakeNodeProcess, FakeNodeProcess]
-) -> Iterator[None]:
-    """Both nodes are well and known to be; a node left out needs a request to come back."""
-
-    def is_well() -> bool:
-        for node in get(daemon, "/api/v1/nodes")["nodes"]:
-            loaded = [model["context_length"] for model in node["loaded"] or ()]
-            if node["state"] != "up" or not any(loaded):
-                body = chat(stream=False, options={"num_predict": 1})
-                post(daemon, "/api/chat", body, X_Sollold_Pin=node["name"])
-                return False
-        return True
-
-    until(is_well, "both nodes are up and have the model in memory")
-    yield
-    for node in nodes:
-        node.set_faults()
+pytestmark = [pytest.mark.process, pytest.mark.usefixtures("settled")]
 
 
 def sollolctl(daemon: DaemonProcess, *args: str) -> subprocess.CompletedProcess[str]:
@@ -360,124 +284,12 @@ def test_nothing_is_left_of_hundreds_of_requests(
     assert "Traceback" not in daemon.log_text()
 
 
-# The log --------------------------------------------------------------------------------------
-
-
-def test_no_prompt_and_no_key_is_ever_logged(
-    new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
-) -> None:
-    daemon = new_daemon(config=config_for(nodes), env={"GPU_KEY": f"{MARKER}-node"})
-    daemon.start()
-    text = f"{MARKER} my secret prompt"
-    quick: dict[str, Any] = {"options": {"num_predict": 3}, "max_tokens": 3}
-    bodies: list[object] = [
-        chat(stream=True, text=text, **quick),
-        chat(stream=False, text=text, **quick),
-        chat(stream=False, text=text, **quick) | {"model": "nobody-has-it"},
-        chat(stream=False, text=text, tools=[{"name": MARKER}], format=MARKER, **quick),
-        chat(stream=False, text=text, options=MARKER, max_tokens=3),
-        f'{{"model": "llama3.2", "prompt": "{text}'.encode(),
-        f"{text} is no JSON".encode(),
-        {"model": "llama3.2", "prompt": text, "input": text, "images": [MARKER], **quick},
-        {"model": "llama3.2", "name": 5, "prompt": text, "stream": False, **quick},
-        text.encode() * 100_000,
-    ]
-    faults: list[list[Fault]] = [
-        [],
-        [Fault(kind=FaultKind.CRASH)],
-        [Fault(kind=FaultKind.CUT_RESET, after_frames=1)],
-        [Fault(kind=FaultKind.UNAUTHORIZED, scope="inference")],
-    ]
-    for path in ("/api/generate", "/api/embed", "/api/show", "/v1/completions"):
-        for body in bodies:
-            post(daemon, path, body, **SECRETS)
-    for fault in faults:
-        for node in nodes:
-            node.set_faults(*fault)
-        for path in ("/api/chat", "/v1/chat/completions"):
-            for body in bodies[: 3 if fault else None]:
-                post(daemon, path, body, **SECRETS)
-    for path in (f"/api/chat?key={MARKER}", f"/{MARKER}", f"/api/v1/nodes/{MARKER}"):
-        ask(daemon.api_url, "GET", path, limit_s=LIMIT_S)
-    for data in (
-        f"POST /api/chat HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n{text}\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: a\r\n{text}\r\n\r\n",
-        f"{text}\r\n\r\n",
-        f"POST /api/chat HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{text}\r\n",
-    ):
-        with socket.create_connection(("127.0.0.1", daemon.api_port), 5) as sock:
-            sock.settimeout(5)
-            sock.sendall(data.encode())
-            sock.recv(65_536)
-    seen = nodes[0].state()["inference"] + nodes[1].state()["inference"]
-    assert seen > 20
-    log = daemon.log_text()
-    assert "request r-" in log
-    lines = [line for line in log.splitlines() if MARKER in line]
-    assert lines == []
-
-
-def test_lines_have_a_bound_whatever_clients_write(daemon: DaemonProcess) -> None:
-    long = "m" * 5000
-    body = chat(stream=False) | {"model": long}
-    post(daemon, "/api/chat", body, X_Request_Id="i" * 128)
-    post(daemon, "/api/chat", chat(stream=False, options={"num_predict": 1}), User_Agent=long)
-    ask(daemon.api_url, "GET", f"/{long}")
-    ask(daemon.api_url, "GET", f"/api/v1/nodes/{long}")
-    ask(daemon.api_url, "GET", "/", headers=[("Host", long + ".example")])
-    ask(daemon.api_url, "GET", "/", headers=[("Host", "evil\x7f\x1b[31m.example")])
-    log = daemon.log_text()
-    assert "allowed_hosts" in log
-    assert max(map(len, log.splitlines())) < LONGEST_LINE
-    assert "\x1b" not in log
-
-
-def test_a_browser_with_many_cookies_is_served(daemon: DaemonProcess) -> None:
-    headers = [("Cookie", "a=" + "x" * 50_000)]
-    assert ask(daemon.api_url, "GET", "/api/tags", headers=headers).status == 200
-
-
-def test_lines_for_the_journal_begin_with_their_priority(
-    new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
-) -> None:
-    made = new_daemon(nodes=["http://127.0.0.1:1", nodes[0].url])
-    made.log_path.touch()
-    found = made.log_path.stat()
-    made._env["JOURNAL_STREAM"] = f"{found.st_dev}:{found.st_ino}"
-    made.start()
-    until(lambda: "is down" in made.log_text(), "the absent node is noticed")
-    assert made.stop() == 0
-    lines = made.log_text().splitlines()
-    assert all(re.match(r"<[2-7]>[a-z_.]+: ", line) for line in lines), lines
-    assert any(line.startswith("<4>") and "is down" in line for line in lines)
-    assert any(line.startswith("<6>daemon: sollold stopped") for line in lines)
-
-
-def test_lines_for_machines_are_json_and_none_is_lost(
-    new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
-) -> None:
-    made = new_daemon(nodes=[nodes[0].url], args=["--log-format", "json"])
-    made.start()
-    body = chat(stream=False, options={"num_predict": 1})
-    with ThreadPoolExecutor(4) as pool:
-        # As many as are logged one by one in a second.
-        answers = list(pool.map(lambda _: post(made, "/api/chat", body), range(16)))
-    assert made.stop() == 0
-    lines = [json.loads(line) for line in made.log_text().splitlines()]
-    assert all(set(line) >= {"at", "level", "logger", "message"} for line in lines)
-    logged = {line["request"] for line in lines if line["message"].startswith("request r-")}
-    assert logged == {answer.headers["x-request-id"] for answer in answers}
-    assert lines[-1]["message"] == "sollold stopped"
-
-
 def test_it_survives_running_out_of_descriptors(
     new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
 ) -> None:
     made = new_daemon(nodes=[nodes[0].url], config="[health]\ninterval_s = 0.5\ntimeout_s = 0.5\n")
     made.start()
     pid = made.group.pid
-    import resource
-
     has = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (has + 6, 4096))
     clients = [Client(made.api_url, LIMIT_S) for _ in range(20)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from tests.process.support import NotifySocket, chat, frozen, post
 from tests.stack.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.stack.daemon import DaemonProcess
 
@@ -143,14 +144,33 @@ def test_wrong_usage_and_help(tmp_path: Path) -> None:
 # Addresses and the lock ----------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def taken(port: int) -> Iterator[None]:
+    """A program that listens and closes every connection."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 def test_a_port_that_another_program_holds(new_daemon: Callable[..., DaemonProcess]) -> None:
     daemon = new_daemon()
     for port, setting in (
         (daemon.api_port, "listen.api"),
         (daemon.console_port, "listen.console"),
     ):
-        with socket.create_server(("127.0.0.1", port)):
-            daemon.log_path.write_text("")
+        daemon.log_path.write_text("")
+        with taken(port):
             daemon.launch()
             assert daemon.wait_exit() == 75
         log = daemon.log_text()

@@ -137,7 +137,8 @@ async def _busiest(daemon: DaemonProcess) -> int:
 
 def _kill_engine_at_work(node: OllamaServer) -> None:
     processes = [psutil.Process(pid) for pid in node.group.member_pids()]
-    engine = next(item for item in processes if item.name().startswith("llama-server"))
+    engines = [process for process in processes if process.name().startswith("llama-server")]
+    (engine,) = (process for process in engines if "--embedding" not in process.cmdline())
     before_s = engine.cpu_times().user
     wait_until(
         lambda: engine.cpu_times().user > before_s + 0.05,
