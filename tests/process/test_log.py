@@ -99,9 +99,9 @@ def test_lines_have_a_bound_whatever_clients_write(daemon: DaemonProcess) -> Non
     ask(daemon.api_url, "GET", f"/api/v1/nodes/{long}")
     ask(daemon.api_url, "GET", "/", headers=[("Host", long + ".example")])
     ask(daemon.api_url, "GET", "/", headers=[("Host", "evil\x7f\x1b[31m.example")])
-    # What was written last is there last.
-    until(lambda: daemon.log_text().count("allowed_hosts") == 2, "both refusals are logged")
+    until(lambda: "cannot be read" in daemon.log_text(), "the last of these is logged")
     log = daemon.log_text()
+    assert "allowed_hosts" in log
     assert max(map(len, log.splitlines())) < LONGEST_LINE
     assert "\x1b" not in log
 
