@@ -201,6 +201,13 @@ class _Flow:
             know.figures.request_done,
             metrics.request_done,
         ]
+        self.reporter = EventReporter(
+            bus,
+            node=self.admission.view,
+            on_done=on_done,
+            is_logging=config.log.requests,
+            later=self.wheel.after,
+        )
         self.dispatcher = Dispatcher(
             loop=loop,
             wheel=self.wheel,
@@ -210,9 +217,7 @@ class _Flow:
             blame=Blame(
                 know.registry, know.rates, refresh_soon=know.prober.kick, clock=time.monotonic
             ),
-            reporter=EventReporter(
-                bus, node=self.admission.view, on_done=on_done, is_logging=config.log.requests
-            ),
+            reporter=self.reporter,
             is_frozen=know.prober.is_frozen,
             settings=dispatch_settings(config),
         )
@@ -282,6 +287,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         )
     finally:
         flow.dispatcher.close()
+        flow.reporter.flush()
         await know.prober.close()
         flow.pools.close()
         flow.wheel.close()

@@ -322,6 +322,7 @@ async def _drain(built: Built, notifier: Notifier, stopper: Stopper, limit_s: fl
         _log.info("drained in %.1f s", passed_s)
         return
     _log.warning("stopping: cut after %.1f s, requests=%d", passed_s, _running(built))
+    built.dispatcher.cut()
     built.edge.cut()
 
 

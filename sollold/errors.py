@@ -112,6 +112,9 @@ class Draining(CapacityError):
 
     code = "draining"
 
+    def __init__(self) -> None:
+        super().__init__("sollold is stopping", retry_after_s=5)
+
 
 class UpstreamError(SollolError):
     """A node, or the network towards it, failed an attempt."""

@@ -137,7 +137,7 @@ class Admission:
         ticket = Ticket(waiting, on_grant, on_reject)
         ticket.may_hold = may_hold
         if self._is_draining and not is_returning:
-            on_reject(Draining("sollold is stopping", retry_after_s=5))
+            on_reject(Draining())
             return ticket
         if self._starts_at_once(ticket):
             return ticket
@@ -330,7 +330,7 @@ class Admission:
         """Refuse what waits and what comes; running requests go on. No await."""
         self._is_draining = True
         for ticket in list(self._tickets.values()):
-            self._reject(ticket, Draining("sollold is stopping", retry_after_s=5))
+            self._reject(ticket, Draining())
 
 
 def _holds(node: NodeView, waiting: WaitingRequest) -> bool:

@@ -15,6 +15,7 @@ import msgspec
 
 from sollold.core.estimate import fits
 from sollold.errors import SollolError
+from sollold.routing.judge import engine_failure
 from sollold.routing.record import Outcome, Phase
 from sollold.routing.run import RequestRun
 from sollold.routing.vigil import FirstBytes
@@ -102,6 +103,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.is_cutting = False
 
     @property
     def runs(self) -> Iterable[RequestRun]:
@@ -147,6 +149,10 @@ class Dispatcher:
         except TimeoutError:
             return False
         return True
+
+    def cut(self) -> None:
+        """Let runs that are cancelled from now on tell their clients that the daemon stops."""
+        self.is_cutting = True
 
     def close(self) -> None:
         """Let go of detached loads and investigations. No await."""
@@ -227,7 +233,7 @@ class Dispatcher:
             return
         if error is not None:
             if attempt.sink is not None:
-                self._blame.engine(attempt.grant.node, error, attempt.trial)
+                self._blame.engine(attempt.grant.node, engine_failure(error), attempt.trial)
             return
         first_s = None
         if (

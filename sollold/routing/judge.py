@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sollold.core.outcome import Fault, Verdict, judge_error_line, judge_status
 from sollold.errors import (
@@ -10,7 +10,7 @@ from sollold.errors import (
     UpstreamDisconnected,
     UpstreamTimeout,
 )
-from sollold.wire.refusal import error_text
+from sollold.wire.refusal import error_text, known_words
 
 if TYPE_CHECKING:
     from sollold.routing.attempt import Attempt
@@ -26,22 +26,49 @@ _LONGEST_RETRY_AFTER_S = 3600
 _LONGEST_NUMBER = 12
 
 
-def judge(attempt: Attempt) -> tuple[Verdict, str]:
-    """Judge a reply before it is committed; returns the verdict and the error's text."""
-    if attempt.status >= 400:
+class Judgement(NamedTuple):
+    """What a reply means.
+
+    `text` is the node's own wording, which may repeat a prompt: it is for the client whose prompt
+    it is, and for comparing. `reason` may be logged.
+    """
+
+    verdict: Verdict
+    text: str = ""
+    reason: str = ""
+
+
+def judge(attempt: Attempt) -> Judgement:
+    """Judge a reply before it is committed."""
+    status = attempt.status
+    if status >= 400:
         text = error_text(b"".join(attempt.held))
-        return judge_status(attempt.status, text, retry_after_s=_retry_after_s(attempt)), text
-    if attempt.status >= 300:
-        return _REDIRECT, "a redirect, which no Ollama sends; is the address right?"
+        verdict = judge_status(status, text, retry_after_s=_retry_after_s(attempt))
+        return Judgement(verdict, text, f"answered {status}{_known(text)}")
+    if status >= 300:
+        text = "a redirect, which no Ollama sends; is the address right?"
+        return Judgement(_REDIRECT, text, f"answered {status}: {text}")
     if attempt.is_stream and not attempt.has_content:
         error = attempt.early_error()
         if error is not None:
-            return judge_error_line(error), error
+            return Judgement(judge_error_line(error), error, engine_failure(error))
         if attempt.is_over and not attempt.is_decided and not attempt.ending().is_terminated:
-            return _EMPTY_STREAM, "the stream ended before it began"
+            text = "the stream ended before it began"
+            return Judgement(_EMPTY_STREAM, text, text)
     elif attempt.is_over and not attempt.is_stream and not attempt.ending().is_terminated:
-        return _CUT_ANSWER, "the answer is not whole"
-    return judge_status(200, ""), ""
+        text = "the answer is not whole"
+        return Judgement(_CUT_ANSWER, text, text)
+    return Judgement(judge_status(200, ""))
+
+
+def engine_failure(text: str) -> str:
+    """Return what may be logged of an error that a stream told."""
+    return f"told an error{_known(text)}"
+
+
+def _known(text: str) -> str:
+    known = known_words(text)
+    return f": {known}" if known else ""
 
 
 def judge_error(attempt: Attempt) -> Verdict:

@@ -40,14 +40,23 @@ class EventReporter:
         node: Callable[[NodeId], NodeView | None],
         on_done: Sequence[Callable[[RequestRecord], None]],
         is_logging: bool,
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
+        """`later` calls something after so many seconds."""
         self._bus = bus
         self._node = node
         self._on_done = tuple(on_done)
         self._is_logging = is_logging
+        self._later = later
         self._second = 0
         self._lines = 0
         self._unlogged = 0
+
+    def flush(self) -> None:
+        """Say how many requests were not logged one by one. No await."""
+        if self._unlogged:
+            _log.info("%d more requests ended, not logged one by one", self._unlogged)
+            self._unlogged = 0
 
     def queued(self, record: RequestRecord) -> None:
         """Say that a request waits for a slot. No await."""
@@ -155,15 +164,16 @@ class EventReporter:
         """Write the request's line, unless there are too many to read. No await."""
         second = int(record.ended_s or 0)
         if second != self._second:
-            if self._unlogged:
-                _log.info("%d more requests ended, not logged one by one", self._unlogged)
-            self._second, self._lines, self._unlogged = second, 0, 0
+            self.flush()
+            self._second, self._lines = second, 0
         limit = _LINES_PER_S if record.outcome is Outcome.OK else 2 * _LINES_PER_S
         if self._lines < limit:
             self._lines += 1
             _log_line(record, total_ms)
-        else:
-            self._unlogged += 1
+            return
+        if not self._unlogged:
+            self._later(1.0, self.flush)
+        self._unlogged += 1
 
 
 def _why(record: RequestRecord) -> str | None:
@@ -217,9 +227,8 @@ def _log_line(record: RequestRecord, total_ms: float) -> None:
     if record.first_content_s is not None:
         first_ms = (record.first_content_s - record.received_s) * 1000
     _log.info(
-        "request %s route=%s model=%s node=%s attempts=%d status=%d bytes=%d "
+        "request route=%s model=%s node=%s attempts=%d status=%d bytes=%d "
         "queue_ms=%.0f first_ms=%.0f total_ms=%.0f outcome=%s",
-        record.id,
         record.route.path,
         record.model[:200],
         record.node or "-",

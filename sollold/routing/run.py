@@ -15,6 +15,7 @@ from sollold.core.model import RequestId, TaskKind
 from sollold.core.outcome import Fault, Verdict
 from sollold.errors import (
     ConnectFailed,
+    Draining,
     UpstreamError,
     UpstreamProtocol,
 )
@@ -62,7 +63,7 @@ class RequestRun:
         Returns the whole answer for the caller to send, or None when it was streamed.
 
         Raises:
-            SollolError: no node answered; nothing was sent to the client.
+            SollolError: no node answered, or the daemon stops; nothing was sent to the client.
         """
         try:
             self._submit()
@@ -84,8 +85,11 @@ class RequestRun:
                 else:
                     return self._conclude()
         except asyncio.CancelledError:
-            self._note_departure()
-            raise
+            if not self._kit.is_cutting:
+                self._note_departure()
+                raise
+            self._end_by_cut()
+            return None
         finally:
             self._close()
 
@@ -99,6 +103,24 @@ class RequestRun:
             if attempt.is_stream and attempt.ending().is_terminated:
                 self.record.outcome = Outcome.OK
                 attempt.end_early()
+
+    def _end_by_cut(self) -> None:
+        """End because the daemon stops, and say so where it can still be said. No await.
+
+        Raises:
+            Draining: the client has got nothing yet, so this is its answer.
+            CancelledError: all was said, only the client has yet to read it.
+        """
+        if self.record.outcome is Outcome.OK or self.record.outcome is Outcome.INTERRUPTED:
+            raise asyncio.CancelledError
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        committed = next((item for item in self._live if item.sink is not None), None)
+        if committed is None:
+            self.record.outcome = Outcome.REFUSED
+            raise Draining
+        self._interrupt(committed, Draining().message)
 
     @property
     def is_waiting(self) -> bool:
@@ -285,15 +307,15 @@ class RequestRun:
         if attempt.error is not None:
             self._give_up(attempt, judge_error(attempt), attempt.error.message)
             return False
-        verdict, text = judge(attempt)
+        verdict, text, reason = judge(attempt)
         if verdict.fault in (Fault.NONE, Fault.CLIENT):
             return True
         if self._tried.is_second_opinion(attempt, text):
             for other, _ in self._tried.take_suspects():
                 self._kit.acquit(other)
             return True
-        text = self._tried.note_reply(attempt, verdict, text)
-        self._give_up(attempt, verdict, text)
+        self._tried.note_reply(attempt, verdict, text, reason)
+        self._give_up(attempt, verdict, reason)
         return False
 
     def _give_up(self, attempt: Attempt, verdict: Verdict, text: str) -> None:
@@ -378,28 +400,29 @@ class RequestRun:
         while not attempt.is_over:
             await self._sleep()
         self._live.clear()
-        self.record.bytes_out = attempt.bytes_in
         ending = attempt.ending()
         if attempt.error is not None:
             self._kit.blame(attempt, judge_error(attempt), attempt.error.message)
         elif not attempt.is_stream or ending.is_terminated or ending.error is not None:
+            self.record.bytes_out = attempt.bytes_in
             self.record.outcome = Outcome.OK if ending.error is None else Outcome.INTERRUPTED
             await self._reply.finish()
             return
-        self._interrupt(attempt)
-
-    def _interrupt(self, attempt: Attempt) -> None:
-        """Tell the client that this is not the whole answer, in a way it cannot miss. No await."""
         why = "the answer ended early" if attempt.error is None else attempt.error.message
-        self.record.outcome = Outcome.INTERRUPTED
         self.record.failures.append(Failure(attempt.grant.node, "interrupted", why))
+        self._interrupt(attempt, f"{attempt.grant.node}: {why}")
+
+    def _interrupt(self, attempt: Attempt, why: str) -> None:
+        """Tell the client that this is not the whole answer, in a way it cannot miss. No await."""
+        self.record.bytes_out = attempt.bytes_in
+        self.record.outcome = Outcome.INTERRUPTED
         frame = b""
         if attempt.is_stream:
             frame = interrupt(
                 self.job.route,
                 is_stream=True,
                 at_line_boundary=attempt.ends_at_line_boundary,
-                text=f"sollold: {attempt.grant.node}: {why} (request {self.record.id})",
+                text=f"sollold: {why} (request {self.record.id})",
             )
         self._reply.interrupt(frame)
 

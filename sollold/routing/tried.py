@@ -43,17 +43,16 @@ class Tried:
             if other.status >= 500 and other.status != 503
         )
 
-    def note_reply(self, attempt: Attempt, verdict: Verdict, text: str) -> str:
-        """Keep a reply that may have to be passed on, or what to say instead; return the reason."""
+    def note_reply(self, attempt: Attempt, verdict: Verdict, text: str, reason: str) -> None:
+        """Keep a reply that may have to be passed on, or what to say instead."""
         node = attempt.grant.node
         if verdict.fault is Fault.MISCONFIGURED:
-            text = f"{node} answered with {attempt.status}: {text}"
-            self.error = UpstreamError(text)
+            # Its own words are not for the client: they may repeat the node's key.
+            self.error = UpstreamError(f"{node} {reason}")
         elif attempt.status >= 400:
             self.replies.append((attempt, text))
         else:
             self.error = UpstreamError(f"{node}: {text}")
-        return text
 
     def note_failure(self, attempt: Attempt, verdict: Verdict, text: str) -> bool:
         """Remember a failed attempt; True when its node is only suspected for now."""

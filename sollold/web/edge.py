@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _REDIRECT_BODY = '<a href="{path}">{text}</a>.\n\n'
-_STOPPING = "sollold is stopping"
-_STOPPING_RETRY_S = 5
 
 _CODES = {
     400: "invalid_request",
@@ -208,7 +206,7 @@ class Edge:
                 raise
             # Cut by us before anything was sent: an answer says more than a closed connection.
             _uncancel()
-            return _refusal(context, Draining(_STOPPING, retry_after_s=_STOPPING_RETRY_S))
+            return _refusal(context, Draining())
         except ConnectionError:
             raise
         except Exception:

@@ -69,7 +69,7 @@ def make(kind: type[SollolError]) -> SollolError:
     if kind is errors.UpstreamTimeout:
         return errors.UpstreamTimeout("it broke", phase="head")
     if kind.__init__ is not SollolError.__init__:
-        return kind("it broke")
+        return kind() if kind is errors.Draining else kind("it broke")
     return kind("it broke", retry_after_s=7)
 
 
@@ -110,20 +110,22 @@ async def test_every_error_has_its_shape_in_both_dialects(kind: type[SollolError
         native = await asyncio.to_thread(ask, server.url, "POST", "/api/chat", {})
         openai = await asyncio.to_thread(ask, server.url, "POST", "/v1/chat/completions", {})
         control = await asyncio.to_thread(ask, server.url, "POST", "/api/v1/status", {})
-    assert native.json() == {"error": "it broke"}
+    assert native.json() == {"error": error.message}
     assert native.headers["content-type"] == "application/json; charset=utf-8"
     expected = OPENAI_TYPES.get(kind.http_status, "api_error")
-    inner = {"message": "it broke", "type": expected, "param": None, "code": None}
+    inner = {"message": error.message, "type": expected, "param": None, "code": None}
     assert openai.json() == {"error": inner}
     assert openai.headers["content-type"] == "application/json"
     document: Any = control.json()
     assert document["schema"] == "sollold.error/1"
     assert document["error"]["code"] == kind.code
-    assert document["error"]["message"] == "it broke"
+    assert document["error"]["message"] == error.message
     for answer in (native, openai, control):
         assert answer.status == kind.http_status
         assert answer.headers["x-sollold-error"] == "sollold"
-        assert answer.headers.get("retry-after") == ("7" if error.retry_after_s else None)
+        assert answer.headers.get("retry-after") == (
+            str(error.retry_after_s) if error.retry_after_s else None
+        )
 
 
 def test_the_errors_are_all_there() -> None:

@@ -58,7 +58,9 @@ def test_no_prompt_and_no_key_is_ever_logged(
         [],
         [Fault(kind=FaultKind.CRASH)],
         [Fault(kind=FaultKind.CUT_RESET, after_frames=1)],
-        [Fault(kind=FaultKind.UNAUTHORIZED, scope="inference")],
+        [Fault(kind=FaultKind.STATUS, status=500, text=f"cannot parse {text}")],
+        [Fault(kind=FaultKind.ENGINE_ERROR, after_frames=1, text=f"stuck at {text}")],
+        [Fault(kind=FaultKind.UNAUTHORIZED, text=f"bad key {text}", scope="inference")],
     ]
     for path in ("/api/generate", "/api/embed", "/api/show", "/v1/completions"):
         for body in bodies:
@@ -83,11 +85,30 @@ def test_no_prompt_and_no_key_is_ever_logged(
             sock.recv(65_536)
     seen = nodes[0].state()["inference"] + nodes[1].state()["inference"]
     assert seen > 20
+    for path in ("/api/v1/events?n=1000", "/api/v1/nodes", "/api/v1/status"):
+        told = ask(daemon.api_url, "GET", path, limit_s=LIMIT_S)
+        assert (told.status, MARKER in told.body.decode()) == (200, False), path
     assert daemon.stop() == 0
     log = daemon.log_text()
-    assert "request r-" in log
+    assert "request route=" in log
     lines = [line for line in log.splitlines() if MARKER in line]
     assert lines == []
+
+
+def test_requests_that_are_too_many_for_a_line_each_are_counted(
+    new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
+) -> None:
+    made = new_daemon(nodes=[nodes[0].url])
+    made.start()
+    body = chat(stream=False, options={"num_predict": 1})
+    asked = 150
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: post(made, "/api/chat", body), range(asked)))
+    assert made.stop() == 0
+    log = made.log_text()
+    counted = sum(int(count) for count in re.findall(r"(\d+) more requests ended", log))
+    assert counted > 0
+    assert log.count("request route=") + counted == asked
 
 
 def test_lines_have_a_bound_whatever_clients_write(daemon: DaemonProcess) -> None:
@@ -139,6 +160,6 @@ def test_lines_for_machines_are_json_and_none_is_lost(
     assert made.stop() == 0
     lines = [json.loads(line) for line in made.log_text().splitlines()]
     assert all(set(line) >= {"at", "level", "logger", "message"} for line in lines)
-    logged = {line["request"] for line in lines if line["message"].startswith("request r-")}
+    logged = {line["request"] for line in lines if line["message"].startswith("request route=")}
     assert logged == {answer.headers["x-request-id"] for answer in answers}
     assert lines[-1]["message"] == "sollold stopped"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -121,7 +122,15 @@ def test_what_lasts_longer_is_cut_and_never_looks_whole(
         assert time.monotonic() - stopped_s < 0.5 + QUICK_STOP_S
     answer = stream.result()
     assert answer.end in (End.CUT, End.RESET)
-    assert not answer.body.rstrip().endswith(b'"done":true}')
+    told = answer.lines()[-1]
+    assert list(told) == ["error"]
+    assert re.fullmatch(r"sollold: sollold is stopping \(request r-\w+\)", told["error"])
+    log = daemon.log_text()
+    cut = re.search(r"status=200 bytes=(\d+) .* outcome=interrupted", log)
+    assert cut is not None, log
+    assert int(cut[1]) > 0
+    assert re.search(r"status=503 bytes=0 .* outcome=refused", log)
+    assert "outcome=canceled" not in log
     # Nothing of this one had been sent, so it can be told.
     assert (answers[0].status, answers[0].end) == (503, End.CLEAN)
     assert answers[0].json() == {"error": "sollold is stopping"}
@@ -142,7 +151,9 @@ def test_a_second_signal_skips_the_wait(
     daemon.group.send(signal.SIGINT)
     assert daemon.wait_exit() == 0
     assert time.monotonic() - hurried_s < QUICK_STOP_S
-    assert stream.result().end in (End.CUT, End.RESET)
+    answer = stream.result()
+    assert answer.end in (End.CUT, End.RESET)
+    assert "sollold is stopping" in answer.lines()[-1]["error"]
 
 
 def test_connections_without_a_request_delay_nothing(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sollold.wire.refusal import error_text
+from sollold.wire.refusal import error_text, known_words
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,27 @@ from sollold.wire.refusal import error_text
 )
 def test_error_text(body: bytes, text: str) -> None:
     assert error_text(body) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "model requires more system memory (5.6 GiB) than is available (3.1 GiB)",
+            "model requires more system memory (5.6 GiB) than is available (3.1 GiB)",
+        ),
+        (
+            "llama runner process has terminated: CUDA error: out of memory at my secret",
+            "llama runner process has terminated, CUDA error, out of memory",
+        ),
+        ("CUDA error; out of memory; exit status 2; no slot available", "three"),
+        ("Incorrect API key provided: sk-1234. See your account", "Incorrect API key"),
+        ("unexpected text near 'my secret diary'", ""),
+        ("out of memory, really OUT OF MEMORY, out of memory", "out of memory, OUT OF MEMORY"),
+        ("", ""),
+    ],
+)
+def test_only_fixed_wording_is_known(text: str, words: str) -> None:
+    if words == "three":
+        words = "CUDA error, out of memory, exit status 2"
+    assert known_words(text) == words
