@@ -3,7 +3,7 @@
 A translation is a generator: it yields the calls whose answers it needs first (a template to be
 applied, tokens to be counted), is sent each answer, and returns the call that does the work,
 together with the reader of its reply. What comes out of the reader is what an Ollama node would
-have sent.
+have sent. Some requests need no work, and the generator returns their answer.
 """
 
 from __future__ import annotations
@@ -77,7 +77,14 @@ class Translation(NamedTuple):
     reader: ReplyReader
 
 
-Steps = Generator[Call, Answer, Translation]
+class Done(NamedTuple):
+    """The answer to a request that leaves the node nothing to do; nothing is called."""
+
+    head: ReplyHead
+    body: bytes
+
+
+Steps = Generator[Call, Answer, Translation | Done]
 """Yields calls to be made first; raises `Unsupported`."""
 
 
