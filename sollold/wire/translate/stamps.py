@@ -1,0 +1,16 @@
+"""Points in time as Ollama writes them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+_NS: Final = 1_000_000_000
+
+
+def created_at(wall_ns: int) -> str:
+    """Write nanoseconds since 1970 as RFC 3339 in UTC, without trailing zeros."""
+    seconds, rest_ns = divmod(wall_ns, _NS)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    fraction = f".{rest_ns:09}".rstrip("0") if rest_ns else ""
+    return f"{text}{fraction}Z"
