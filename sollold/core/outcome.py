@@ -24,6 +24,8 @@ class Fault(StrEnum):
     SATURATED = "saturated"
     MISCONFIGURED = "misconfigured"
     STALE_FACTS = "stale_facts"
+    ENGINE = "engine"
+    """Nobody: this sort of engine cannot do it, another may."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sollold.upstream.exchange import Head
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.watch import Ending, JsonWatch, watch_for
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from sollold.core.model import Grant
     from sollold.errors import UpstreamError
-    from sollold.upstream.exchange import Exchange, Head
+    from sollold.upstream.exchange import Exchange
     from sollold.wire.watch import Watch
 
 _NOTHING_SEEN: Final = JsonWatch(InferenceRoute.API_CHAT)
@@ -66,6 +67,7 @@ class Attempt:
         "is_over",
         "is_ready",
         "is_stream",
+        "is_unsupported",
         "owner",
         "sink",
         "started_s",
@@ -101,6 +103,8 @@ class Attempt:
         self.is_detached = False
         self.is_dropped = False
         self.is_opaque = False
+        self.is_unsupported = False
+        """The node was never asked: its engine cannot do this. Another kind of engine may."""
         self.trial: int | None = None
         self.started_s = clock()
         self.first_content_s: float | None = None
@@ -210,6 +214,15 @@ class Attempt:
         if self.exchange is not None:
             self.exchange.abort()
         self.on_error(error)
+
+    def refuse(self, status: int, content_type: str, body: bytes) -> None:
+        """Answer in the place of a node whose engine cannot do what is asked. No await."""
+        if self.is_over:
+            return
+        self.is_unsupported = True
+        self.on_head(Head(status, [(b"Content-Type", content_type.encode("latin-1"))]))
+        self.on_body(body)
+        self.on_end()
 
     def end_early(self) -> None:
         """Take the message for complete: its last word has come. No await."""

@@ -30,16 +30,22 @@ if TYPE_CHECKING:
     from sollold.routing.blame import Blame
     from sollold.routing.job import ClientReply, Job, WholeAnswer
     from sollold.routing.learning import Learner
+    from sollold.routing.plain import PlainForwarder
     from sollold.routing.pools import Pools
     from sollold.routing.record import RequestRecord
     from sollold.upstream.wheel import Timer, TimerWheel
+    from sollold.wire.translate.seam import Call, Steps
 
 _MAX_DETACHED = 64
 
 _log = logging.getLogger(__name__)
 
 
-def _nowhere(_node: NodeId) -> bytes | None:
+def _nowhere(_node: NodeId, _call: Call | None) -> bytes | None:
+    return None
+
+
+def _no_steps(_node: NodeId) -> Steps | None:
     return None
 
 
@@ -81,6 +87,7 @@ class Dispatcher:
         wheel: TimerWheel,
         admission: Admission,
         pools: Pools,
+        plain: PlainForwarder,
         learner: Learner,
         blame: Blame,
         reporter: Reporter,
@@ -92,6 +99,7 @@ class Dispatcher:
         self.wheel = wheel
         self.admission = admission
         self.pools = pools
+        self.plain = plain
         self.settings = settings
         self.is_frozen = is_frozen
         self.first_bytes = FirstBytes(wheel, self.clock, overdue_s=settings.overdue_s)
@@ -133,6 +141,7 @@ class Dispatcher:
             # What made the request is of no use any more, and large.
             job.body = b""
             job.head_for = _nowhere
+            job.steps_for = _no_steps
             del self._runs[record.id]
             if not self._runs:
                 self._idle.set()

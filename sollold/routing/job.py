@@ -12,6 +12,7 @@ from sollold.routing.attempt import Attempt
 from sollold.routing.record import RequestRecord
 from sollold.upstream.exchange import Body
 from sollold.wire.routes import InferenceRoute
+from sollold.wire.translate.seam import Call, Steps
 
 
 class ClientReply(Protocol):
@@ -39,9 +40,14 @@ class Job(msgspec.Struct, kw_only=True, eq=False):
     is_load: bool
     text_bytes: int
     """Length of the prompt when it is text only, else zero."""
-    head_for: Callable[[NodeId], bytes | None]
-    """Complete request head for a node; None when the node is gone."""
+    head_for: Callable[[NodeId, Call | None], bytes | None]
+    """Complete request head for a node, of the request itself or of a call made in its place; None
+    when the node is gone."""
     body: Body
+    steps_for: Callable[[NodeId], Steps | None]
+    """How the request is translated for a node; None: it speaks the client's dialect."""
+    is_large: bool = False
+    """Taking the body apart would hold up other requests."""
 
 
 class WholeAnswer(msgspec.Struct, eq=False):

@@ -22,6 +22,7 @@ _CUT_ANSWER = Verdict(fault=Fault.NODE, may_retry=True, reached_engine=True, cod
 _REDIRECT = Verdict(
     fault=Fault.MISCONFIGURED, may_retry=True, reached_engine=False, code="redirect"
 )
+_UNSUPPORTED = Verdict(fault=Fault.ENGINE, may_retry=True, reached_engine=False, code="unsupported")
 _LONGEST_RETRY_AFTER_S = 3600
 _LONGEST_NUMBER = 12
 
@@ -43,6 +44,8 @@ def judge(attempt: Attempt) -> Judgement:
     status = attempt.status
     if status >= 400:
         text = error_text(b"".join(attempt.held))
+        if attempt.is_unsupported:
+            return Judgement(_UNSUPPORTED, text, "its engine cannot do this")
         verdict = judge_status(status, text, retry_after_s=_retry_after_s(attempt))
         return Judgement(verdict, text, f"answered {status}{_known(text)}")
     if status >= 300:

@@ -16,16 +16,15 @@ from sollold.core.outcome import Fault, Verdict
 from sollold.errors import (
     ConnectFailed,
     Draining,
-    UpstreamError,
     UpstreamProtocol,
 )
 from sollold.routing.attempt import Attempt
 from sollold.routing.job import ClientReply, Job, WholeAnswer
 from sollold.routing.judge import judge, judge_error
 from sollold.routing.record import Failure, Outcome, Phase
+from sollold.routing.sending import begin
 from sollold.routing.tried import Tried
 from sollold.routing.vigil import Vigil
-from sollold.upstream.exchange import Request
 from sollold.wire.watch import interrupt
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from sollold.routing.admission import Ticket
     from sollold.routing.dispatch import Dispatcher
     from sollold.upstream.exchange import Exchange
-    from sollold.upstream.pool import NodePool
 
 
 class RequestRun:
@@ -197,31 +195,14 @@ class RequestRun:
 
     async def _start(self, grant: Grant) -> None:
         attempt = self._begin(grant)
-        pool = self._kit.pools.get(grant.node)
-        head = self.job.head_for(grant.node)
-        if pool is None or head is None:
-            attempt.fail(ConnectFailed(f"{grant.node} has left"))
+        work = begin(attempt, self.job, self._kit, self._sent)
+        if work is None:
             return
-        request = Request(head, self.job.body)
-        exchange = pool.try_send(request, attempt)
-        if exchange is not None:
-            self._sent(attempt, exchange)
-        elif len(self._live) > 1:
+        if len(self._live) > 1:
             # The first attempt may answer while this one is still being connected.
-            self._kit.spawn(self._dial(attempt, pool, request))
+            self._kit.spawn(work)
         else:
-            await self._dial(attempt, pool, request)
-
-    async def _dial(self, attempt: Attempt, pool: NodePool, request: Request) -> None:
-        try:
-            exchange = await pool.send(request, attempt)
-        except UpstreamError as error:
-            attempt.fail(error)
-            return
-        if attempt.is_dropped:
-            exchange.abort()
-        else:
-            self._sent(attempt, exchange)
+            await work
 
     def _sent(self, attempt: Attempt, exchange: Exchange) -> None:
         """Note that an attempt has its connection. No await."""

@@ -1,0 +1,102 @@
+"""Requests to engines of another dialect: the calls made first, and the reply turned back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from sollold.errors import UpstreamProtocol
+from sollold.upstream.exchange import Head
+from sollold.wire.translate.seam import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sollold.errors import UpstreamError
+    from sollold.routing.attempt import Attempt
+    from sollold.wire.translate.seam import Answer, ReplyReader, Steps, Translation
+
+_PASSED_ON = frozenset({b"retry-after"})
+"""Headers of an engine that mean the same in every dialect."""
+
+
+async def translate(
+    steps: Steps, ask: Callable[[Call], Awaitable[Answer]], *, is_large: bool
+) -> Translation:
+    """Make the calls that come before the work, one after the other; return what does the work.
+
+    A large request is taken apart in a thread, so that others are not held up.
+
+    Raises:
+        Unsupported: the engine cannot do what is asked.
+        UpstreamError: a call was not answered.
+    """
+    answer: Answer | None = None
+    while True:
+        if is_large:
+            step = await asyncio.to_thread(_advance, steps, answer)
+        else:
+            step = _advance(steps, answer)
+        if not isinstance(step, Call):
+            return step
+        answer = await ask(step)
+
+
+def _advance(steps: Steps, answer: Answer | None) -> Call | Translation:
+    """Do one step; a generator's end cannot leave a thread as an exception."""
+    try:
+        # The first step takes None, whatever the generator's type says.
+        return steps.send(cast("Answer", answer))
+    except StopIteration as end:
+        return cast("Translation", end.value)
+
+
+class TranslatedReply:
+    """Hands an attempt the reply as an Ollama node would have sent it.
+
+    (`sollold.upstream.exchange.Receiver`)
+    """
+
+    __slots__ = ("_attempt", "_has_begun", "_headers", "_reader")
+
+    def __init__(self, attempt: Attempt, reader: ReplyReader) -> None:
+        self._attempt = attempt
+        self._reader = reader
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._has_begun = False
+
+    def on_head(self, head: Head) -> None:
+        """Take the engine's head; the client's depends on what follows. No await."""
+        content_type = b""
+        for name, value in head.headers:
+            lower = name.lower()
+            if lower == b"content-type":
+                content_type = value
+            elif lower in _PASSED_ON:
+                self._headers.append((name, value))
+        self._reader.begin(head.status, content_type.decode("latin-1"))
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the engine's body. No await."""
+        self._pass(self._reader.feed(data))
+
+    def on_end(self) -> None:
+        """Take the clean end of the engine's message. No await."""
+        self._pass(self._reader.finish())
+        if self._has_begun:
+            self._attempt.on_end()
+        else:
+            self._attempt.on_error(UpstreamProtocol("the engine's reply means nothing"))
+
+    def on_error(self, error: UpstreamError) -> None:
+        """Take the news that the message will never be complete. No await."""
+        self._attempt.on_error(error)
+
+    def _pass(self, data: bytes) -> None:
+        attempt, head = self._attempt, self._reader.head
+        if not self._has_begun and head is not None:
+            self._has_begun = True
+            kind = (b"Content-Type", head.content_type.encode("latin-1"))
+            attempt.on_head(Head(head.status, [kind, *self._headers]))
+        if data and not attempt.is_over:
+            attempt.on_body(data)
