@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 _MEDIA_TOKENS = 768
 _USUAL_NAME_CHARS = 256
+_TURNED_AWAY = (401, 403)
+"""What a node answers that wants a key which it was not given: no word about the request."""
 
 
 class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,7 +281,8 @@ class InferenceApi:
         self, request: web.Request, body: StoredBody, status: int, text: str
     ) -> web.StreamResponse:
         """Have a live node word its own refusal; ours when there is none."""
-        nodes = [node.id for node in self._fleet().nodes if node.is_routable][:2]
+        live = [node for node in self._fleet().nodes if node.is_routable]
+        nodes = [node.id for node in sorted(live, key=lambda node: node.is_ejected)][:2]
         try:
             reply = await self._plain.ask_first(
                 nodes, self._head_maker(request, body), _upstream_body(body), _is_judgement
@@ -373,11 +376,12 @@ def _unknown(
 
 
 def _is_judgement(reply: PlainReply) -> bool:
-    return 400 <= reply.head.status < 500 or reply.head.status == 200
+    status = reply.head.status
+    return status == 200 or (400 <= status < 500 and status not in _TURNED_AWAY)
 
 
 def _is_fine(reply: PlainReply) -> bool:
-    return reply.head.status < 500 and reply.head.status != 404
+    return reply.head.status < 500 and reply.head.status not in (404, *_TURNED_AWAY)
 
 
 def _upstream_body(body: StoredBody) -> bytes | StoredBody:
