@@ -204,6 +204,7 @@ class InferenceApi:
             tuner=self._tuner,
             note=note,
         )
+        request[CONTEXT].is_dispatched = True
         answer = await self._dispatcher.serve(job, reply)
         if answer is not None:
             return whole_response(request, answer, record, note)
