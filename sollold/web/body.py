@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import tempfile
 from typing import TYPE_CHECKING, TypeVar
@@ -42,9 +43,9 @@ class StoredBody:
         self._store = store
         self._file = file
 
-    def whole(self) -> bytes:
-        """Return all of it; a copy when it is in a file, so do not keep it."""
-        return self.data if isinstance(self.data, bytes) else self.data[:]
+    def view(self) -> bytes | memoryview:
+        """Return all of it, not copied."""
+        return self.data if isinstance(self.data, bytes) else memoryview(self.data)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`."""
@@ -54,7 +55,9 @@ class StoredBody:
         """Give the memory back. No await."""
         if self._file is not None:
             if isinstance(self.data, mmap.mmap):
-                self.data.close()
+                # A thread may still look at it, for a client that has left; it goes with the view.
+                with contextlib.suppress(BufferError):
+                    self.data.close()
             self._file.close()
             self._file = None
         else:

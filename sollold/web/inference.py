@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _MEDIA_TOKENS = 768
 _USUAL_NAME_CHARS = 256
+_BRIEF_BYTES = 1024 * 1024
 _TURNED_AWAY = (401, 403)
 """What a node answers that wants a key which it was not given: no word about the request."""
 
@@ -129,7 +130,7 @@ class InferenceApi:
         self, request: web.Request, route: InferenceRoute, body: StoredBody
     ) -> web.StreamResponse:
         try:
-            seen = peek(route, body.whole())
+            seen = await _look(route, body)
         except BodyProblem as problem:
             if problem.kind == "empty":
                 return error_response(request[CONTEXT], 400, problem.text, is_early=True)
@@ -344,6 +345,13 @@ class InferenceApi:
                 f"every node that holds '{key}' is down: {names}", retry_after_s=10
             )
         return [node.id for node in sorted(live, key=lambda node: node.is_ejected)]
+
+
+async def _look(route: InferenceRoute, body: StoredBody) -> Peek:
+    """Peek at a body; a long one in a thread, since its pages may have to come from a disk."""
+    if body.size_bytes <= _BRIEF_BYTES:
+        return peek(route, body.view())
+    return await asyncio.to_thread(peek, route, body.view())
 
 
 def _read_name(
