@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from sollold.web.encoding import Decoder
 
+BRIEF_BYTES = 1024 * 1024
+"""What is longer is not handled in one go in the event loop."""
+
 _RETRY_S = 10
 
 _T = TypeVar("_T")
@@ -195,7 +198,12 @@ class _Intake:
         file = self._file
         if file is None:
             pieces = self._pieces
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(pieces) == 1:
+                data = pieces[0]
+            elif self._size_bytes <= BRIEF_BYTES:
+                data = b"".join(pieces)
+            else:
+                data = await asyncio.to_thread(b"".join, pieces)
             self._in_memory_bytes = 0
             return StoredBody(data, self._store)
         await self._on_disk(file.flush)

@@ -15,6 +15,7 @@ from sollold.errors import ModelNotFound, NoEligibleNode, UpstreamError
 from sollold.routing.job import Job
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
+from sollold.web.body import BRIEF_BYTES
 from sollold.web.caller import deadline_s, priority_of, target_for_node
 from sollold.web.client_stream import client_tuner
 from sollold.web.context import CONTEXT
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 
 _MEDIA_TOKENS = 768
 _USUAL_NAME_CHARS = 256
-_BRIEF_BYTES = 1024 * 1024
 _TURNED_AWAY = (401, 403)
 """What a node answers that wants a key which it was not given: no word about the request."""
 
@@ -349,7 +349,7 @@ class InferenceApi:
 
 async def _look(route: InferenceRoute, body: StoredBody) -> Peek:
     """Peek at a body; a long one in a thread, since its pages may have to come from a disk."""
-    if body.size_bytes <= _BRIEF_BYTES:
+    if body.size_bytes <= BRIEF_BYTES:
         return peek(route, body.view())
     return await asyncio.to_thread(peek, route, body.view())
 
