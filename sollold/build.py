@@ -49,10 +49,12 @@ from sollold.web.catalogue import Catalogue
 from sollold.web.control import ControlApi
 from sollold.web.documents import DaemonFacts, Documents
 from sollold.web.edge import Edge
-from sollold.web.inference import InferenceApi, NodeHead, ReplyLimits
+from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.metrics import Metrics
+from sollold.web.outgoing import NodeHead, Outgoing
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.headers import HeadWriter
+from sollold.wire.translate.seam import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -189,6 +191,7 @@ class _Flow:
         self.pools = Pools(
             self.door.address, wheel=self.wheel, connect_timeout_s=config.health.timeout_s
         )
+        self.plain = PlainForwarder(self.pools, limit_s=_SHOW_LIMIT_S)
         self.admission = _admission(config, know, self.wheel, time.monotonic)
         learner = Learner(
             rates=know.rates,
@@ -213,6 +216,7 @@ class _Flow:
             wheel=self.wheel,
             admission=self.admission,
             pools=self.pools,
+            plain=self.plain,
             learner=learner,
             blame=Blame(
                 know.registry, know.rates, refresh_soon=know.prober.kick, clock=time.monotonic
@@ -396,17 +400,21 @@ def _inference(
 ) -> InferenceApi:
     return InferenceApi(
         dispatcher=flow.dispatcher,
-        plain=PlainForwarder(flow.pools, limit_s=_SHOW_LIMIT_S),
+        plain=flow.plain,
         bodies=bodies,
         catalogue=catalogue,
         fleet=know.registry.fleet,
         refresh=_refresher(know.prober),
         look_soon=know.prober.kick,
-        node_head=flow.door.head,
+        outgoing=Outgoing(
+            node_head=flow.door.head,
+            engine_for=know.registry.engine,
+            via=via,
+            clock=Clock(time.time_ns, time.monotonic_ns),
+        ),
         rates=know.rates,
         wheel=flow.wheel,
         clients=ClientIdentity(config.listen.trusted_proxies),
-        via=via,
         limits=ReplyLimits(
             spool_bytes=config.limits.client_spool_bytes,
             stall_s=config.limits.client_stall_s,

@@ -16,7 +16,7 @@ from sollold.routing.job import Job
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
 from sollold.web.body import BRIEF_BYTES
-from sollold.web.caller import deadline_s, priority_of, target_for_node
+from sollold.web.caller import deadline_s, priority_of
 from sollold.web.client_stream import client_tuner
 from sollold.web.context import CONTEXT
 from sollold.web.edge import error_response
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from sollold.web.body import BodyStore, StoredBody
     from sollold.web.caller import ClientIdentity
     from sollold.web.catalogue import Catalogue
-    from sollold.wire.headers import HeadWriter
+    from sollold.web.outgoing import Outgoing
     from sollold.wire.peek import Peek
 
 _MEDIA_TOKENS = 768
@@ -65,16 +65,6 @@ class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
     notes_in_body: bool
 
 
-class NodeHead:
-    """What is constant in the heads sent to one node."""
-
-    __slots__ = ("path", "writer")
-
-    def __init__(self, path: str, writer: HeadWriter) -> None:
-        self.path = path
-        self.writer = writer
-
-
 class InferenceApi:
     """Handlers of Ollama's and OpenAI's inference routes, and of `/api/show`."""
 
@@ -87,11 +77,10 @@ class InferenceApi:
         catalogue: Catalogue,
         fleet: Callable[[], Fleet],
         refresh: Callable[[], Awaitable[None]],
-        node_head: Callable[[NodeId], NodeHead | None],
+        outgoing: Outgoing,
         rates: RateTable,
         wheel: TimerWheel,
         clients: ClientIdentity,
-        via: str,
         limits: ReplyLimits,
         look_soon: Callable[[NodeId], None],
     ) -> None:
@@ -101,11 +90,10 @@ class InferenceApi:
         self._catalogue = catalogue
         self._fleet = fleet
         self._refresh = refresh
-        self._node_head = node_head
+        self._outgoing = outgoing
         self._rates = rates
         self._wheel = wheel
         self._clients = clients
-        self._via = via
         self._limits = limits
         self._tuner = client_tuner(limits.stall_s)
         self._look_soon = look_soon
@@ -192,8 +180,10 @@ class InferenceApi:
             waiting=self._waiting(request, record, seen, key, digest),
             is_load=seen.is_load,
             text_bytes=0 if seen.media_count else seen.prompt_bytes,
-            head_for=self._head_maker(request, body),
+            head_for=self._outgoing.heads(request, body),
             body=_upstream_body(body),
+            steps_for=self._outgoing.steps(route, key, body),
+            is_large=body.size_bytes > BRIEF_BYTES,
         )
         note = self._note(request, route, record)
         reply = StreamReply(
@@ -259,25 +249,13 @@ class InferenceApi:
                 return node.id
         raise ModelNotFound(f"node '{name[:100]}' not found")
 
-    def _head_maker(
+    # Questions to nodes -----------------------------------------------------------------------
+
+    def _own_heads(
         self, request: web.Request, body: StoredBody
     ) -> Callable[[NodeId], bytes | None]:
-        def make(node: NodeId) -> bytes | None:
-            constant = self._node_head(node)
-            if constant is None:
-                return None
-            return constant.writer.write(
-                request.method,
-                constant.path + target_for_node(request),
-                request.headers.items(),
-                content_length=body.size_bytes,
-                via=self._via,
-                request_id=request[CONTEXT].id,
-            )
-
-        return make
-
-    # Questions to nodes -----------------------------------------------------------------------
+        heads = self._outgoing.heads(request, body)
+        return lambda node: heads(node, None)
 
     async def _let_a_node_judge(
         self, request: web.Request, body: StoredBody, status: int, text: str
@@ -287,7 +265,7 @@ class InferenceApi:
         nodes = [node.id for node in sorted(live, key=lambda node: node.is_ejected)][:2]
         try:
             reply = await self._plain.ask_first(
-                nodes, self._head_maker(request, body), _upstream_body(body), _is_judgement
+                nodes, self._own_heads(request, body), _upstream_body(body), _is_judgement
             )
         except UpstreamError:
             return error_response(request[CONTEXT], status, text)
@@ -300,7 +278,7 @@ class InferenceApi:
     ) -> web.StreamResponse:
         nodes = self._holders(key, digest)
         reply = await self._plain.ask_first(
-            nodes, self._head_maker(request, body), _upstream_body(body), _is_fine
+            nodes, self._own_heads(request, body), _upstream_body(body), _is_fine
         )
         return _plain_response(request, reply)
 
@@ -312,7 +290,7 @@ class InferenceApi:
         What is known of loaded models may be old, and shows one name of those that share weights.
         """
         targets = self._holders(key, digest)
-        make = self._head_maker(request, body)
+        make = self._own_heads(request, body)
         answers = await asyncio.gather(
             *(self._plain.ask(node, make(node), _upstream_body(body)) for node in targets),
             return_exceptions=True,
