@@ -101,4 +101,4 @@ class Outgoing:
 
 def _steps(route: InferenceRoute, body: StoredBody, engine: Engine, clock: Clock) -> Steps:
     """Translate a body; it is read from its file, if that is where it is, by who does the steps."""
-    return (yield from steps(route, body.whole(), engine, clock))
+    return (yield from steps(route, bytes(body.view()), engine, clock))
