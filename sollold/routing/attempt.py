@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sollold.core.model import Grant
     from sollold.errors import UpstreamError
     from sollold.upstream.exchange import Exchange
+    from sollold.wire.translate.seam import ReplyHead
     from sollold.wire.watch import Watch
 
 _NOTHING_SEEN: Final = JsonWatch(InferenceRoute.API_CHAT)
@@ -215,12 +216,12 @@ class Attempt:
             self.exchange.abort()
         self.on_error(error)
 
-    def refuse(self, status: int, content_type: str, body: bytes) -> None:
-        """Answer in the place of a node whose engine cannot do what is asked. No await."""
+    def answer(self, head: ReplyHead, body: bytes, *, is_unsupported: bool = False) -> None:
+        """Answer in the place of a node that has nothing to do, or cannot do it. No await."""
         if self.is_over:
             return
-        self.is_unsupported = True
-        self.on_head(Head(status, [(b"Content-Type", content_type.encode("latin-1"))]))
+        self.is_unsupported = is_unsupported
+        self.on_head(Head(head.status, [(b"Content-Type", head.content_type.encode("latin-1"))]))
         self.on_body(body)
         self.on_end()
 

@@ -8,7 +8,7 @@ from sollold.errors import ConnectFailed, UpstreamError
 from sollold.routing.translated import TranslatedReply, translate
 from sollold.upstream.exchange import Request
 from sollold.wire.errors import error_body
-from sollold.wire.translate.seam import Answer, Unsupported
+from sollold.wire.translate.seam import Answer, Done, ReplyHead, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -71,14 +71,18 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
         return Answer(reply.head.status, reply.body)
 
     try:
-        call, reader = await translate(steps, ask, is_large=job.is_large)
+        step = await translate(steps, ask, is_large=job.is_large)
     except Unsupported as refusal:
         body, content_type = error_body(job.route.dialect, refusal.status, refusal.text)
-        attempt.refuse(refusal.status, content_type, body)
+        attempt.answer(ReplyHead(refusal.status, content_type), body, is_unsupported=True)
         return
     except UpstreamError as error:
         attempt.fail(error)
         return
+    if isinstance(step, Done):
+        attempt.answer(step.head, step.body)
+        return
+    call, reader = step
     pool, head = kit.pools.get(node), job.head_for(node, call)
     if pool is None or head is None:
         attempt.fail(_gone(node))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sollold.errors import UpstreamError
     from sollold.routing.attempt import Attempt
-    from sollold.wire.translate.seam import Answer, ReplyReader, Steps, Translation
+    from sollold.wire.translate.seam import Answer, Done, ReplyReader, Steps, Translation
 
 _PASSED_ON = frozenset({b"retry-after"})
 """Headers of an engine that mean the same in every dialect."""
@@ -22,8 +22,9 @@ _PASSED_ON = frozenset({b"retry-after"})
 
 async def translate(
     steps: Steps, ask: Callable[[Call], Awaitable[Answer]], *, is_large: bool
-) -> Translation:
-    """Make the calls that come before the work, one after the other; return what does the work.
+) -> Translation | Done:
+    """Make the calls that come before the work, one after the other; return what does the
+    work, or the answer.
 
     A large request is taken apart in a thread, so that others are not held up.
 
@@ -42,13 +43,13 @@ async def translate(
         answer = await ask(step)
 
 
-def _advance(steps: Steps, answer: Answer | None) -> Call | Translation:
+def _advance(steps: Steps, answer: Answer | None) -> Call | Translation | Done:
     """Do one step; a generator's end cannot leave a thread as an exception."""
     try:
         # The first step takes None, whatever the generator's type says.
         return steps.send(cast("Answer", answer))
     except StopIteration as end:
-        return cast("Translation", end.value)
+        return cast("Translation | Done", end.value)
 
 
 class TranslatedReply:
