@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from sollold.upstream.exchange import Exchange
 
 
+_BRIEF_BYTES = 64 * 1024
+"""Longer whole answers leave as streams do: a client that takes none of them is noticed."""
+
+
+def _is_brief(attempt: Attempt) -> bool:
+    """Whether a reply may go out in one piece."""
+    is_whole = attempt.is_over and not attempt.is_stream
+    return is_whole and (attempt.held_bytes <= _BRIEF_BYTES or attempt.status >= 400)
+
+
 class RequestRun:
     """Serves one job; `serve` is awaited once."""
 
@@ -65,7 +75,7 @@ class RequestRun:
                         return None
                     if self._weigh(attempt):
                         self._commit(attempt)
-                        if attempt.is_over and not attempt.is_stream:
+                        if _is_brief(attempt):
                             return self._whole(attempt)
                         self._open(attempt)
                 elif (grant := self._place.take()) is not None:
@@ -85,13 +95,15 @@ class RequestRun:
 
     def _note_departure(self) -> None:
         """Note that the client left: with the whole answer, as some do at its last word, or not."""
-        self.record.outcome = Outcome.CANCELED
+        is_stalled = self.record.is_stalled
+        self.record.outcome = Outcome.STALLED if is_stalled else Outcome.CANCELED
         for attempt in self._live:
             if attempt.sink is None:
                 continue
             self.record.bytes_out = attempt.bytes_in
             if attempt.is_stream and attempt.ending().is_terminated:
-                self.record.outcome = Outcome.OK
+                if not is_stalled:
+                    self.record.outcome = Outcome.OK
                 attempt.end_early()
 
     def _end_by_cut(self) -> None:
