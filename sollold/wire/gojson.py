@@ -19,7 +19,8 @@ MAX_DEPTH_TEXT: Final = "exceeded max depth"
 
 # Finding the fault costs time per token, on the event loop; longer bodies get a plainer text.
 _MAX_EXPLAINED_CHARS: Final = 64 * 1024
-_MAX_DIGITS: Final = 400
+# A float holds any whole number with fewer.
+_MAX_DIGITS: Final = 308
 _INT64: Final = 2**63
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")

@@ -146,7 +146,7 @@ _SCHEMAS: Final = {
 
 def is_misspelled(route: InferenceRoute, key: str) -> bool:
     """Whether Go would take this key for a field although it is spelled otherwise."""
-    folded = _fold(key)
+    folded = fold(key)
     return folded != key and folded in _SCHEMAS[route].fields
 
 
@@ -158,22 +158,24 @@ def normalise(route: InferenceRoute, body: bytes) -> bytes:
     if document is None:
         return b"{}"
     if not isinstance(document, Pairs):
-        raise BodyProblem("type", f"{_mismatch(document)} value of type {schema.target}")
+        raise BodyProblem("type", f"{mismatch(document)} value of type {schema.target}")
     return msgspec.json.encode(_clean_object(schema, document))
 
 
-def _fold(key: str) -> str:
+def fold(key: str) -> str:
+    """Return a key as Go compares it with the names of fields."""
     return key.lower().replace("\u017f", "s")
 
 
-def _mismatch(value: object, literal: str = "") -> str:
+def mismatch(value: object, literal: str = "") -> str:
+    """Begin Go's sentence about a value of the wrong type."""
     return f"json: cannot unmarshal {go_type(value)} {literal}into Go"
 
 
 def _clean_object(schema: _Schema, document: Pairs) -> dict[str, object]:
     out: dict[str, object] = {}
     for key, value in document:
-        name = _fold(key)
+        name = fold(key)
         kind = schema.fields.get(name)
         if kind is None:
             continue
@@ -212,7 +214,7 @@ def _clean(schema: _Schema, name: str, kind: _Kind, value: object) -> object:
             return [_clean_element(schema, name, kind, item) for item in value]
     got = f"{value} " if kind is _Kind.INT and go_type(value) == "number" else ""
     path, wanted = f"{schema.path}.{name}", _GO_TYPES[kind]
-    raise BodyProblem("type", f"{_mismatch(value, got)} struct field {path} of type {wanted}")
+    raise BodyProblem("type", f"{mismatch(value, got)} struct field {path} of type {wanted}")
 
 
 def _is_whole(value: int) -> bool:
@@ -227,7 +229,7 @@ def _clean_element(schema: _Schema, name: str, kind: _Kind, item: object) -> obj
         return {}
     if not isinstance(item, Pairs):
         raise BodyProblem(
-            "type", f"{_mismatch(item)} struct field {schema.path}.{name} of type {inner.target}"
+            "type", f"{mismatch(item)} struct field {schema.path}.{name} of type {inner.target}"
         )
     message = _clean_object(inner, item)
     if isinstance(content := message.get("content"), list):

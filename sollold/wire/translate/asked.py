@@ -35,3 +35,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     the output; the engine was asked to return them."""
     is_thinking: bool | None = None
     """What the client asked for; None: nothing."""
+    prefill: str = ""
+    """The assistant's text at the end of the history, to be continued. Some engines repeat it at
+    the start of their answer, which Ollama does not."""

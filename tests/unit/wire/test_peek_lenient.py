@@ -230,3 +230,9 @@ def test_fields_that_are_not_read_here_may_have_any_type() -> None:
     )
     assert (found.model, found.wants_thinking, found.has_tools) == ("m", None, False)
     assert found.media_count == 2
+
+
+@pytest.mark.parametrize("digits", [306, 307, 308, 309, 399])
+def test_numbers_that_no_float_holds_are_read(digits: int) -> None:
+    body = b'{"Model":"m","messages":[],"keep_alive":-%b}' % (b"9" * digits)
+    assert peek(_CHAT, body).is_load

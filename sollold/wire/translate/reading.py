@@ -1,0 +1,157 @@
+"""Request bodies as typed values, read the way Go reads them into its own.
+
+Keys match in any case, the last of equal ones wins, null leaves a field as it was, and a value of
+the wrong type is refused in Go's words. Owns how values are read. Must not know a route's fields.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sollold.wire.gojson import (
+    BodyProblem,
+    Pairs,
+    clean_text,
+    go_type,
+    read_lenient,
+    without_surrogates,
+)
+from sollold.wire.lenient import fold, mismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_INT64: Final = 2**63
+
+
+class Kind(NamedTuple):
+    """How one field is read."""
+
+    go_type: str
+    read: Callable[[object, str], Any]
+    """Takes a value other than null and the field's path."""
+    null: Callable[[], Any] | None = None
+    """What a null in a list stands for."""
+    null_resets: bool = False
+    """Whether a null takes the field back to absent."""
+    is_merged: bool = False
+    """Whether a second object adds to the first."""
+
+
+class Shape(NamedTuple):
+    """One kind of object: its name in Go, the type that is made of it, and its fields."""
+
+    go_type: str
+    make: Callable[..., Any]
+    fields: dict[str, Kind]
+
+
+def read_body(shape: Shape, body: bytes, *, empty_text: str) -> Any:
+    """Return the typed value of a body; raise `BodyProblem`."""
+    document = read_lenient(body, empty_text=empty_text)
+    if document is None:
+        return shape.make()
+    if not isinstance(document, Pairs):
+        raise BodyProblem("type", f"{mismatch(document)} value of type {shape.go_type}")
+    return _read_object(shape, document, shape.go_type.rpartition(".")[2])
+
+
+def record(shape: Shape, *, null_resets: bool = False) -> Kind:
+    """Return the kind of a field that holds an object."""
+
+    def read(value: object, path: str) -> Any:
+        if not isinstance(value, Pairs):
+            raise wrong_type(value, path, shape.go_type)
+        return _read_object(shape, value, path)
+
+    return Kind(shape.go_type, read, null=shape.make, null_resets=null_resets)
+
+
+def many(element: Kind, go_name: str = "") -> Kind:
+    """Return the kind of a field that holds a list."""
+    name = go_name or f"[]{element.go_type}"
+
+    def read(value: object, path: str) -> list[Any]:
+        if not isinstance(value, list) or isinstance(value, Pairs):
+            raise wrong_type(value, path, name)
+        return [_read_element(element, item, path) for item in value]
+
+    return Kind(name, read, null_resets=True)
+
+
+def wrong_type(value: object, path: str, wanted: str) -> BodyProblem:
+    """Say in Go's words that a field cannot take a value."""
+    shown = f"{value} " if wanted == "int" and go_type(value) == "number" else ""
+    return BodyProblem("type", f"{mismatch(value, shown)} struct field {path} of type {wanted}")
+
+
+def _read_object(shape: Shape, pairs: Pairs, path: str) -> Any:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        name = fold(key)
+        kind = shape.fields.get(name)
+        if kind is None:
+            continue
+        if value is None:
+            if kind.null_resets:
+                found.pop(name, None)
+            continue
+        read = kind.read(value, f"{path}.{name}")
+        found[name] = {**found.get(name, {}), **read} if kind.is_merged else read
+    return shape.make(**{name.lstrip("_"): value for name, value in found.items()})
+
+
+def _read_element(element: Kind, item: object, path: str) -> Any:
+    if item is None and element.null is not None:
+        return element.null()
+    return element.read(item, path)
+
+
+def _text(value: object, path: str) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(value, path, "string")
+    return value if value.isascii() else clean_text(value)
+
+
+def _flag(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise wrong_type(value, path, "bool")
+    return value
+
+
+def _whole(value: object, path: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -_INT64 <= value < _INT64:
+        raise wrong_type(value, path, "int")
+    return value
+
+
+def _real(value: object, path: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or math.isinf(value):
+        raise wrong_type(value, path, "float64")
+    return float(value)
+
+
+def _mapping(value: object, path: str) -> dict[str, object]:
+    if not isinstance(value, Pairs):
+        raise wrong_type(value, path, "map[string]interface {}")
+    found = {key: without_surrogates(item) for key, item in value}
+    for item in found.values():
+        if isinstance(item, float) and math.isinf(item):
+            raise wrong_type(item, path, "float64")
+    return found
+
+
+def _anything(value: object, _path: str) -> object:
+    return without_surrogates(value)
+
+
+TEXT: Final = Kind("string", _text, null=str)
+FLAG: Final = Kind("bool", _flag)
+OPTIONAL_FLAG: Final = FLAG._replace(null_resets=True)
+WHOLE: Final = Kind("int", _whole, null=int)
+OPTIONAL_WHOLE: Final = WHOLE._replace(null_resets=True)
+REAL: Final = Kind("float64", _real)
+OPTIONAL_REAL: Final = REAL._replace(null_resets=True)
+MAPPING: Final = Kind("map[string]interface {}", _mapping, null_resets=True, is_merged=True)
+ANY: Final = Kind("interface {}", _anything, null=lambda: None, null_resets=True)
