@@ -1,0 +1,178 @@
+"""What engines send, read into one shape: parts of an answer.
+
+Owns the fields of the engines' replies, streamed and whole. Must not know what is made of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sollold.wire.translate.reply_errors import UNREADABLE, Broken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COMPLETION_PATHS: Final = frozenset({"/completion", "/infill"})
+_REASONS: Final = {"length": "length", "limit": "length", "tool_calls": "tool_calls"}
+_STOP: Final = "stop"
+
+
+class ToolFunction(msgspec.Struct, gc=False):
+    """Name and arguments of a call, or a fragment of them."""
+
+    name: str | None = None
+    arguments: msgspec.Raw = msgspec.Raw()
+
+
+class ToolPiece(msgspec.Struct, gc=False):
+    """A tool call or a fragment of one."""
+
+    index: int | None = None
+    id: str | None = None
+    function: ToolFunction | None = None
+
+
+class Part(msgspec.Struct, gc=False):
+    """What one event adds to an answer, or a whole answer."""
+
+    text: str = ""
+    thinking: str = ""
+    finish: str | None = None
+    """`stop`, `length` or `tool_calls`, once it is known."""
+    tool_calls: list[ToolPiece] | None = None
+    logprobs: Any = None
+    usage: Any = None
+    timings: Any = None
+    error: Any = None
+    id: Any = None
+    created: Any = None
+    tokens: list[int] | None = None
+    """Ids of the output, from engines that tell."""
+    is_last: bool = False
+    """Nothing follows, not even the stream's own end."""
+    is_empty: bool = False
+    """There is no answer in it at all."""
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None
+    tool_calls: list[ToolPiece] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: Any = 0
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: Any = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    timings: Any = None
+    error: Any = None
+    id: Any = None
+    created: Any = None
+
+
+class _Completion(msgspec.Struct, gc=False):
+    content: str | None = None
+    tokens: list[int] | None = None
+    stop: bool = False
+    stop_type: str | None = None
+    completion_probabilities: Any = None
+    tokens_evaluated: Any = None
+    tokens_predicted: Any = None
+    timings: Any = None
+    error: Any = None
+
+
+_NO_DELTA: Final = _Delta()
+_NOTHING: Final = (b"", b"null")
+_TEXT: Final = msgspec.json.Decoder(str)
+_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_COMPLETION: Final = msgspec.json.Decoder(_Completion)
+
+
+def parser_for(path: str) -> Callable[[bytes], Part]:
+    """Return what reads an object from this path of an engine; it raises `Broken`."""
+    return _read_completion if path in _COMPLETION_PATHS else _read_chunk
+
+
+def _read_chunk(payload: bytes) -> Part:
+    chunk: _Chunk = decode(_CHUNK, payload)
+    choices = chunk.choices
+    if not choices or choices[0].index:
+        # A further choice is nothing that was asked for.
+        return Part(usage=chunk.usage, timings=chunk.timings, error=chunk.error, is_empty=True)
+    choice = choices[0]
+    delta = choice.delta or choice.message or _NO_DELTA
+    if choice.delta is None and delta.tool_calls is not None:
+        _number_calls(delta.tool_calls)
+    reason = choice.finish_reason
+    thinking = delta.reasoning_content or delta.reasoning
+    return Part(
+        delta.content or choice.text or "",
+        thinking if isinstance(thinking, str) else "",
+        None if reason is None else _REASONS.get(reason, _STOP),
+        delta.tool_calls,
+        choice.logprobs,
+        chunk.usage,
+        chunk.timings,
+        chunk.error,
+        chunk.id,
+        chunk.created,
+    )
+
+
+def _number_calls(calls: list[ToolPiece]) -> None:
+    """Give the calls of a whole answer, each of which is complete, an index."""
+    for place, call in enumerate(calls):
+        call.index = place
+
+
+def _read_completion(payload: bytes) -> Part:
+    found: _Completion = decode(_COMPLETION, payload)
+    part = Part(
+        text=found.content or "",
+        logprobs=found.completion_probabilities,
+        timings=found.timings,
+        error=found.error,
+        tokens=found.tokens,
+        is_empty=found.content is None,
+    )
+    if found.stop:
+        part.finish = _REASONS.get(found.stop_type or "", _STOP)
+        part.is_last = True
+        part.usage = {
+            "prompt_tokens": found.tokens_evaluated,
+            "completion_tokens": found.tokens_predicted,
+        }
+    return part
+
+
+def arguments_text(function: ToolFunction) -> str:
+    """Return a fragment of arguments as text; some engines send them as an object."""
+    raw = bytes(function.arguments)
+    if raw.startswith(b'"'):
+        text: str = decode(_TEXT, raw)
+        return text
+    return "" if raw in _NOTHING else raw.decode("utf-8", "replace")
+
+
+def decode(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
+    """Decode what an engine sent; raise `Broken` if it cannot be read."""
+    try:
+        return decoder.decode(data)
+    except UnicodeDecodeError:
+        pass
+    except (msgspec.MsgspecError, RecursionError):
+        raise Broken(UNREADABLE) from None
+    # Half a character, which some engines print where a token ends inside of one.
+    return decode(decoder, data.decode("utf-8", "replace").encode())
