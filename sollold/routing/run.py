@@ -128,6 +128,12 @@ class RequestRun:
         return self._ticket is not None and not self._live
 
     @property
+    def stream(self) -> Attempt | None:
+        """The attempt whose stream goes to the client; None before it begins."""
+        found = (item for item in self._live if item.sink is not None and item.is_stream)
+        return next(found, None)
+
+    @property
     def place(self) -> int | None:
         """1-based place in the queue; None when it is not in it."""
         if self._ticket is None:
