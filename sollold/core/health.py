@@ -259,7 +259,7 @@ def _warming(passive: Passive) -> Reason:
 
 def _put_off(passive: Passive) -> Reason:
     """Tell why probes were answered, but never as they should be."""
-    if passive.busy_until_s > passive.warming_until_s:
+    if passive.busy_text and passive.busy_until_s >= passive.warming_until_s:
         return Reason("busy", passive.busy_text)
     return _warming(passive)
 
