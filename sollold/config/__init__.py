@@ -8,6 +8,7 @@ from sollold.config.check import points_at, validate
 from sollold.config.decode import Origin
 from sollold.config.diff import ConfigDiff, diff
 from sollold.config.load import LoadArgs, LoadedConfig, load
+from sollold.config.node import Node
 from sollold.config.schema import (
     LAN_CONSENT,
     Config,
@@ -20,7 +21,6 @@ from sollold.config.schema import (
     Loads,
     Log,
     Metrics,
-    Node,
     Queue,
     Replies,
     Routing,

@@ -72,7 +72,7 @@ def parse_node_url(text: str) -> NodeUrl:
     if port == 0:
         raise ValueError(f'has port 0; write "{Address(host, OLLAMA_PORT)}", for example')
     default = 443 if scheme == "https" else OLLAMA_PORT
-    path = path.strip("/")
+    path = _without_version(path.strip("/"))
     address = Address(host, default if port is None else port)
     return NodeUrl(scheme, address, f"/{path}" if path else "", port is not None)
 
@@ -108,6 +108,11 @@ def is_loopback(host: str) -> bool:
 def is_wildcard(host: str) -> bool:
     """Whether a listener on `host` takes every address of this machine."""
     return host in _WILDCARDS
+
+
+def _without_version(path: str) -> str:
+    """Cut what OpenAI's clients want at the end of an address: requests bring it along."""
+    return path[:-2].rstrip("/") if path == "v1" or path.endswith("/v1") else path
 
 
 def _split(text: str) -> tuple[str, int | None]:

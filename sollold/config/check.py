@@ -17,15 +17,15 @@ from sollold.config.address import (
     parse_listen,
     parse_node_url,
 )
+from sollold.config.fault import Fault
 from sollold.config.keys import Path, path_text, value_at
+from sollold.config.nodecheck import check_nodes
 from sollold.config.schema import LAN_CONSENT, Config
 from sollold.config.sources import origin_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _LISTENERS: tuple[Path, ...] = (("listen", "api"), ("listen", "console"), ("metrics", "listen"))
 
@@ -36,13 +36,6 @@ _ORDERED: tuple[tuple[Path, Path, str], ...] = (
     (("limits", "body_bytes"), ("limits", "bodies_bytes"), "one body must fit"),
 )
 """Pairs of which the first must not exceed the second, and why."""
-
-
-class Fault(NamedTuple):
-    """One thing that is wrong, and the keys whose values make it so, the main one first."""
-
-    paths: tuple[Path, ...]
-    text: str
 
 
 class Bound(NamedTuple):
@@ -67,7 +60,7 @@ def validate(
         *_lan(config, bounds),
         *_host_rules(config),
         *url_faults,
-        *_nodes(config, urls, environ),
+        *check_nodes(config.nodes, urls, environ),
         *_loops(urls, bounds, own_addresses),
         *_ordered(config),
         *_http(config),
@@ -163,44 +156,6 @@ def _urls(config: Config) -> tuple[dict[Path, NodeUrl], list[Fault]]:
         except ValueError as exc:
             faults.append(Fault((path,), f'"{text}" {exc}'))
     return urls, faults
-
-
-def _nodes(
-    config: Config, urls: dict[Path, NodeUrl], environ: Mapping[str, str]
-) -> Iterator[Fault]:
-    names: dict[str, Path] = {}
-    addresses: dict[Address, Path] = {}
-    for index, node in enumerate(config.nodes):
-        path: Path = ("nodes", index)
-        if node.name is not None:
-            yield from _name((*path, "name"), node.name, names)
-        url = urls.get((*path, "url"))
-        if url is not None:
-            yield from _once((*path, "url"), url.address, addresses)
-        if node.mac is not None and not _MAC.fullmatch(node.mac):
-            text = f'"{node.mac}" is no hardware address; write it like "3c:7c:3f:1a:2b:4d"'
-            yield Fault(((*path, "mac"),), text)
-        if node.key_env is not None and not environ.get(node.key_env):
-            text = f'the variable "{node.key_env}" is not set; set it for the daemon'
-            yield Fault(((*path, "key_env"),), text)
-
-
-def _name(path: Path, name: str, seen: dict[str, Path]) -> Iterator[Fault]:
-    if not _NAME.fullmatch(name):
-        text = f'"{name}" cannot be a name; use letters, digits, ".", "_" and "-", at most 63'
-        yield Fault((path,), text)
-        return
-    first = seen.setdefault(name.casefold(), path)
-    if first != path:
-        text = f'"{name}" is taken by {path_text(first[:2])}; give each node its own name'
-        yield Fault((path, first), text)
-
-
-def _once(path: Path, address: Address, seen: dict[Address, Path]) -> Iterator[Fault]:
-    first = seen.setdefault(address, path)
-    if first != path:
-        text = f"{address} is {path_text(first[:2])} already; remove one of the two"
-        yield Fault((path, first), text)
 
 
 def _loops(

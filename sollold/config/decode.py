@@ -22,7 +22,8 @@ from sollold.config.keys import (
     path_text,
     tables,
 )
-from sollold.config.schema import NOT_YET, Config, Node
+from sollold.config.node import Node
+from sollold.config.schema import NOT_YET, Config
 from sollold.config.values import parse_duration, parse_size, shown
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sollold.config.address import Address, parse_node_url
 from sollold.config.decode import Origin, Problem
-from sollold.config.schema import Node
+from sollold.config.node import Node
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath

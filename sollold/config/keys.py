@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args
 import msgspec
 from msgspec import inspect
 
-from sollold.config.schema import Config, Node
+from sollold.config.node import Node
+from sollold.config.schema import Config
 from sollold.config.values import toml_text
 
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ def _shape_text(key: Key, shape: inspect.Type) -> str:
             return "a path" if key.is_path else "a text in quotes"
         case inspect.VarTupleType():
             return "a text or a list of texts"
+        case inspect.DictType():
+            return "a table of texts"
         case inspect.IntType() | inspect.FloatType():
             return _number_text(key, shape) + _bounds_text(shape)
         case _:

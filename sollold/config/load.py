@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +13,7 @@ from sollold.config.check import points_at, validate
 from sollold.config.decode import DEFAULT, Layer, Merged, Origin, Problem
 from sollold.config.hosts import read_hosts
 from sollold.config.keys import Path, config_keys, node_keys, path_text
-from sollold.config.schema import Config, Node
+from sollold.config.schema import Config
 from sollold.config.sources import (
     Flags,
     environment_layer,
@@ -22,6 +22,9 @@ from sollold.config.sources import (
     ollama_layer,
 )
 from sollold.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sollold.config.node import Node
 
 _ORDER = ("file", "hosts file", "environment", "flag", "default")
 """Problems are told in this order, and by line within a file."""
@@ -105,14 +108,20 @@ def _expand_paths(merged: Merged) -> None:
     """Make paths absolute: `~` is the home, relative ones start at the file that names them."""
     for path, key in config_keys().items():
         value = merged.values.get(path)
-        if not key.is_path or not isinstance(value, str) or not value:
-            continue
-        origin = merged.origins[path]
-        expanded = FilePath(value).expanduser()
-        base = FilePath.cwd()
-        if origin.source == "file":
-            base = FilePath(origin.where).absolute().parent
-        merged.values[path] = str(base / expanded)
+        if key.is_path and isinstance(value, str) and value:
+            merged.values[path] = _absolute(value, merged.origins[path])
+    nodes: list[Node] = list(merged.values.get(("nodes",), ()))
+    for index, node in enumerate(nodes):
+        if node.ca_file:
+            ca_file = _absolute(node.ca_file, merged.origins["nodes", index, "ca_file"])
+            nodes[index] = msgspec.structs.replace(node, ca_file=ca_file)
+    if nodes:
+        merged.values[("nodes",)] = tuple(nodes)
+
+
+def _absolute(path: str, origin: Origin) -> str:
+    base = FilePath(origin.where).absolute().parent if origin.source == "file" else FilePath.cwd()
+    return str(base / FilePath(path).expanduser())
 
 
 def _add_hosts(merged: Merged) -> list[Problem]:

@@ -19,7 +19,7 @@ from sollold.config.keys import (
     path_text,
     tables,
 )
-from sollold.config.schema import Node
+from sollold.config.node import Node
 from sollold.config.sources import variable
 from sollold.config.values import size_text, toml_text
 

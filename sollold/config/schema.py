@@ -11,32 +11,14 @@ from typing import Annotated, Literal
 import msgspec
 
 from sollold.config.address import Address, parse_listen
+from sollold.config.meta import key as _key
+from sollold.config.node import Node
 
 LAN_CONSENT = "anyone on this network may use it"
 """What `listen.lan_without_keys` has to say."""
 
 KIB = 1024
 MIB = 1024 * KIB
-
-
-def _key(
-    text: str,
-    *,
-    live: bool = False,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    path: bool = False,
-    example: str = "",
-) -> msgspec.Meta:
-    """Describe one key; `live` keys can change without a restart.
-
-    `example` is TOML for a key whose default is absent or empty.
-    """
-    extra = {"live": live, "path": path, "example": example}
-    if gt is not None:
-        return msgspec.Meta(description=text, gt=gt, extra=extra)
-    return msgspec.Meta(description=text, ge=ge, le=le, extra=extra)
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,47 +72,6 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def console_addresses(self) -> tuple[Address, ...]:
         """Return the addresses of the console listener."""
         return tuple(parse_listen(text) for text in self.console)
-
-
-class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One configured node; may be repeated."""
-
-    url: Annotated[
-        str,
-        _key(
-            'Where it answers: "host", "host:port" (default 11434), "http://..." or "https://...".',
-            live=True,
-            example='"192.168.1.22:11434"',
-        ),
-    ]
-    name: Annotated[
-        str | None,
-        _key("What to call it; default: made from kind and address.", live=True, example='"gpu-1"'),
-    ] = None
-    kind: Annotated[
-        Literal["ollama", "llama_server", "openai"] | None,
-        _key("What it speaks; default: found out.", live=True, example='"ollama"'),
-    ] = None
-    slots: Annotated[
-        Annotated[int, msgspec.Meta(ge=1)] | None,
-        _key("Parallel requests per loaded model; default: learned.", live=True, example="2"),
-    ] = None
-    tier: Annotated[
-        int,
-        _key("How much it is preferred, 1 (most) to 10.", live=True, ge=1, le=10),
-    ] = 5
-    mac: Annotated[
-        str | None,
-        _key("Hardware (MAC) address of its machine.", live=True, example='"3c:7c:3f:1a:2b:4d"'),
-    ] = None
-    key_env: Annotated[
-        str | None,
-        _key(
-            "Environment variable that holds the key this node asks for.",
-            live=True,
-            example='"CLOUD_API_KEY"',
-        ),
-    ] = None
 
 
 class Discovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

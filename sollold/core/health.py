@@ -23,6 +23,7 @@ from sollold.core.observation import (
     ProbeOk,
     Refused,
     Saturated,
+    Silent,
     TrafficFailed,
     TrafficOk,
     TrialEnded,
@@ -44,6 +45,7 @@ __all__ = [
     "ProbeOk",
     "Refused",
     "Saturated",
+    "Silent",
     "TrafficFailed",
     "TrafficOk",
     "TrialEnded",
@@ -63,6 +65,8 @@ __all__ = [
     "takes_trial",
 ]
 
+_SILENCE_INTERVALS = 3.0
+"""How long one unanswered probe of a working node counts, in probe intervals."""
 _PROBE_MARGIN_S = 0.25
 _FIRST_MARGIN_S = 1.0
 _NOT_PROBED = Reason("not_probed", "not probed yet")
@@ -79,6 +83,8 @@ class Active(msgspec.Struct, frozen=True, kw_only=True):
     first_fail_s: float = 0.0
     failure: Reason | None = None
     is_down: bool = False
+    silent_until_s: float = 0.0
+    """It works and answers no probes: others are preferred until then."""
     stale_at_s: float = inf
     pace: Pace = Pace()
 
@@ -102,12 +108,16 @@ def observe(health: Health, seen: Observation, now_s: float, policy: HealthPolic
         case Frozen():
             reason = Reason("frozen", seen.text)
             return _unanswered(health, reason, now_s, policy, is_certain=True)
+        case Silent():
+            return _silent(health, seen.text, now_s, policy)
         case Drain():
             return msgspec.structs.replace(health, drain=seen if seen.is_on else None)
         case Misconfigured() if seen.is_probe:
             reason = Reason("misconfigured", seen.text)
             return _unanswered(health, reason, now_s, policy, is_certain=True)
         case Warming() if seen.is_probe:
+            health = _reset_failures(health, now_s, policy)
+        case Saturated() if seen.is_probe:
             health = _reset_failures(health, now_s, policy)
     passive = from_traffic(health.passive, seen, now_s, policy)
     return health if passive is health.passive else msgspec.structs.replace(health, passive=passive)
@@ -143,9 +153,26 @@ def _reset_failures(health: Health, now_s: float, policy: HealthPolicy) -> Healt
         fails=0,
         failure=None,
         is_down=False,
+        silent_until_s=0.0,
         stale_at_s=now_s + _stale_s(policy),
     )
     return msgspec.structs.replace(health, active=active, passive=passive)
+
+
+def _silent(health: Health, text: str, now_s: float, policy: HealthPolicy) -> Health:
+    """Note silence that is no failure; what was down before stays down."""
+    reason = Reason("busy", text)
+    if health.active.is_down:
+        return _unanswered(health, reason, now_s, policy, is_certain=False)
+    active = msgspec.structs.replace(
+        health.active,
+        at_s=now_s,
+        fails=0,
+        failure=reason,
+        silent_until_s=now_s + _SILENCE_INTERVALS * policy.interval_s,
+        stale_at_s=now_s + _stale_s(policy),
+    )
+    return msgspec.structs.replace(health, active=active)
 
 
 def _unanswered(
@@ -160,6 +187,7 @@ def _unanswered(
         first_fail_s=old.first_fail_s if old.fails else now_s,
         failure=reason,
         is_down=old.is_down or is_certain or fails >= policy.down_after,
+        silent_until_s=0.0,
         stale_at_s=now_s + _stale_s(policy),
     )
     return msgspec.structs.replace(health, active=active)
@@ -211,7 +239,7 @@ def _absent(health: Health, now_s: float) -> tuple[NodeState, Reason | None] | N
     if active.is_down:
         return NodeState.DOWN, _probe_reason(active)
     if active.ok_s is None:
-        return NodeState.UNKNOWN, _probe_reason(active) or _warming(passive)
+        return NodeState.UNKNOWN, _probe_reason(active) or _put_off(passive)
     if passive.refused is not None:
         return NodeState.DOWN, passive.refused
     return None
@@ -227,6 +255,13 @@ def _probe_reason(active: Active) -> Reason | None:
 
 def _warming(passive: Passive) -> Reason:
     return Reason("warming", passive.warming_text)
+
+
+def _put_off(passive: Passive) -> Reason:
+    """Tell why probes were answered, but never as they should be."""
+    if passive.busy_text and passive.busy_until_s >= passive.warming_until_s:
+        return Reason("busy", passive.busy_text)
+    return _warming(passive)
 
 
 def _withheld(health: Health, now_s: float) -> tuple[NodeState, Reason | None] | None:
@@ -297,7 +332,11 @@ def penalty_until_s(health: Health, now_s: float) -> float:
     passive = health.passive
     breaker_s = brk.penalty_until_s(passive.breaker, now_s)
     until_s = max(
-        passive.busy_until_s, passive.warming_until_s, passive.misconfigured_until_s, breaker_s
+        passive.busy_until_s,
+        passive.warming_until_s,
+        passive.misconfigured_until_s,
+        health.active.silent_until_s,
+        breaker_s,
     )
     return until_s if until_s > now_s else 0.0
 
@@ -327,6 +366,7 @@ def next_change_s(health: Health, now_s: float) -> float:
         passive.misconfigured_until_s,
         passive.busy_until_s,
         passive.warming_until_s,
+        health.active.silent_until_s,
         breaker.until_s,
         breaker.trial_until_s if breaker.trial else 0.0,
         inf if health.drain is None or health.drain.until_s is None else health.drain.until_s,
@@ -344,6 +384,8 @@ def next_probe_in_s(health: Health, now_s: float, policy: HealthPolicy, dice: fl
         pause_s = min(cap_s, policy.retry_s * 2.0 ** min(active.fails - 1, 16))
     elif passive.refused is not None:
         pause_s = policy.retry_s
+    elif now_s < passive.warming_until_s:
+        pause_s = min(policy.loading_s, policy.interval_s)
     else:
         pause_s = policy.interval_s
     pause_s *= 1.0 + policy.jitter * (2.0 * dice - 1.0)

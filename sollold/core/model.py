@@ -76,6 +76,23 @@ class RunnerKey(NamedTuple):
     options: LoadOptions
 
 
+class EngineModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server other than Ollama says of a model it runs."""
+
+    name: str
+    """The engine's own name, which its requests have to carry."""
+    context_length: int | None = None
+    """Tokens per slot."""
+    train_context_length: int | None = None
+    parameter_count: int | None = None
+    embedding_length: int | None = None
+    vocabulary_length: int | None = None
+    template: str = ""
+    """Its chat template, in the engine's own language."""
+    is_same_as_ollama: bool = False
+    """Configuration says that it is the model of this name on Ollama nodes."""
+
+
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     """One model in one node's catalogue."""
 
@@ -91,6 +108,10 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     """A stub whose requests the node forwards elsewhere; it holds no weights."""
     entry: dict[str, object] = {}
     """The node's own `/api/tags` element, for catalogues."""
+    engine: EngineModel | None = None
+    """Set for models of servers other than Ollama."""
+    is_synthetic: bool = False
+    """Its digest was made here: it identifies the model, but no manifest."""
 
 
 class ResidentView(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +144,7 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     tier: int = 5
     """1 is best."""
     slots: int | None = None
-    """Configured parallel requests per resident runner; None: learned."""
+    """Parallel requests per resident runner, as configured or as the node says; None: learned."""
     version: str | None = None
     is_routable: bool = False
     """A probe succeeded and nothing forbids new work; derived from health."""

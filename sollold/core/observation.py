@@ -13,6 +13,8 @@ class HealthPolicy(msgspec.Struct, frozen=True, kw_only=True):
     retry_s: float = 0.5
     """From a first failed probe to the next; doubles with every further one."""
     retry_cap_s: float = 30.0
+    loading_s: float = 1.0
+    """Between two probes of a node that is loading its model."""
     jitter: float = 0.2
     """Part of each pause that dice decide, either way."""
     down_after: int = 2
@@ -77,9 +79,16 @@ class TrafficFailed(msgspec.Struct, frozen=True):
 
 
 class Saturated(msgspec.Struct, frozen=True):
-    """The node said: not now (429, 503)."""
+    """The node said: not now (429, 503); `is_probe`: a probe was told so."""
 
     retry_after_s: float | None = None
+    is_probe: bool = False
+
+
+class Silent(msgspec.Struct, frozen=True):
+    """A probe was not answered by a node that is known to be silent while it works, and does."""
+
+    text: str = "answers no probes while it works"
 
 
 class Misconfigured(msgspec.Struct, frozen=True):
@@ -123,6 +132,7 @@ Observation = (
     | TrafficOk
     | TrafficFailed
     | Saturated
+    | Silent
     | Misconfigured
     | Frozen
     | Drain

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sollold.config.schema import Node
+    from sollold.config.node import Node
 
 log = logging.getLogger(__name__)
 

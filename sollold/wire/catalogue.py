@@ -112,7 +112,8 @@ def preferred_digests(fleet: Fleet) -> dict[ModelKey, Digest]:
     """Return the digest that each name stands for.
 
     Where nodes differ it is the most recent one that a node which is there holds; those of absent
-    nodes count when nobody else has the name, and remote stubs when nobody has the weights.
+    nodes count when nobody else has the name, models of other servers when no Ollama has it, and
+    remote stubs when nobody has the weights.
     """
     digests: dict[ModelKey, Digest] = {}
     disputed: set[ModelKey] = set()
@@ -124,6 +125,12 @@ def preferred_digests(fleet: Fleet) -> dict[ModelKey, Digest]:
         for key, holders in _holders(fleet, disputed).items():
             digests[key] = _preferred(holders)[0][2].digest
     return digests
+
+
+def preferred_views(fleet: Fleet, only: set[ModelKey]) -> dict[ModelKey, ModelView]:
+    """Return what each of these names stands for, as its best holder lists it."""
+    found = _holders(fleet, only).items()
+    return {key: _newest(_preferred(holders)).view for key, holders in found}
 
 
 def moment_ns(timestamp: str) -> int:
@@ -157,13 +164,24 @@ def _holders(fleet: Fleet, only: set[ModelKey] | None = None) -> dict[ModelKey, 
         models = node.models
         for key in models if only is None else only & models.keys():
             view = models[key]
-            holder = (absence + 2 if view.is_remote else absence, node.id, view)
+            holder = (_rank(view, absence), node.id, view)
             known = found.get(key)
             if known is None:
                 found[key] = [holder]
             else:
                 known.append(holder)
     return found
+
+
+def _rank(view: ModelView, absence: int) -> int:
+    """Order what a name may stand for.
+
+    Weights that an Ollama names come first, even absent ones: another server's model of the same
+    name need not be the same model.
+    """
+    if view.is_remote:
+        return absence + 4
+    return absence + 2 if view.is_synthetic else absence
 
 
 def _preferred(holders: list[_Holder]) -> list[_Holder]:

@@ -307,12 +307,12 @@ def test_a_single_text_stands_for_a_list(tmp_path: Path) -> None:
 def test_nodes_are_read_in_their_normal_form(tmp_path: Path) -> None:
     result = loaded(
         tmp_path,
-        "[[nodes]]\nurl = 'gpu-1'\nname = 'one'\nslots = 2\nkind = 'llama_server'\n"
+        "[[nodes]]\nurl = 'gpu-1'\nname = 'one'\nslots = 2\nkind = 'ollama'\n"
         "[[nodes]]\nurl = 'http://gpu-2'\nmac = '3C-7c-3f-1a-2b-4d'\nkey_env = 'KEY'\ntier = 1\n",
         KEY="secret",
     )
     assert result.config.nodes == (
-        Node(url="http://gpu-1:11434", name="one", slots=2, kind="llama_server"),
+        Node(url="http://gpu-1:11434", name="one", slots=2, kind="ollama"),
         Node(url="http://gpu-2:11434", mac="3C-7c-3f-1a-2b-4d", key_env="KEY", tier=1),
     )
     assert result.notes == ('nodes[1].url: "http://gpu-2" names no port; gpu-2:11434 is used',)

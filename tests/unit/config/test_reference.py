@@ -70,12 +70,28 @@ def test_the_sample_changes_nothing_when_it_is_installed_as_it_is(tmp_path: Path
     assert load(LoadArgs(config=SAMPLE)).config == Config()
 
 
+def switched_on(*left_out: str) -> str:
+    """The sample with every key switched on but some of a node's."""
+    keys = "".join(rf"(?!{name} =)" for name in left_out)
+    return re.sub(rf"^#(?=[a-z\[]){keys}", "", SAMPLE.read_text("utf-8"), flags=re.MULTILINE)
+
+
 def test_the_sample_with_every_key_switched_on_is_valid(tmp_path: Path) -> None:
     file = tmp_path / "sollold.toml"
-    file.write_text(re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text("utf-8"), flags=re.MULTILINE))
+    file.write_text(switched_on("ca_file", "pin", "model", "models"))
     result = load(LoadArgs(config=file, environ={"CLOUD_API_KEY": "x"}))
     assert len(result.config.nodes) == 1
     assert set(result.origins) >= {path_text(path) for path in config_keys()}
+
+
+def test_the_sample_of_another_server_is_valid(tmp_path: Path) -> None:
+    file = tmp_path / "sollold.toml"
+    text = switched_on("ca_file", "model").replace('"ollama"', '"openai"')
+    text = text.replace('"192.168.1.22:11434"', '"https://ai.example.org"')
+    file.write_text(text.replace("same_as_ollama = []", 'same_as_ollama = "qwen2.5:7b"'))
+    (node,) = load(LoadArgs(config=file, environ={"CLOUD_API_KEY": "x"})).config.nodes
+    assert node.models == {"qwen2.5:7b": "Qwen/Qwen2.5-7B-Instruct"}
+    assert node.same_as_ollama == ("qwen2.5:7b",)
 
 
 def test_sample_and_manual_are_current() -> None:

@@ -378,6 +378,46 @@ def test_warming() -> None:
     assert text(unknown, 1.0) == "not_probed: not probed yet"
 
 
+def test_who_loads_is_asked_again_soon() -> None:
+    health = after((1.0, h.Warming()), start=up())
+    assert h.next_probe_in_s(health, 1.0, POLICY, 0.5) == 1.0
+    assert h.next_probe_in_s(after((2.0, OK), start=health), 2.0, POLICY, 0.5) == 5.0
+
+
+def test_silence_while_it_works_is_no_failure() -> None:
+    health = up()
+    for at_s in range(10, 200, 10):
+        health = after((float(at_s), h.Silent()), start=health)
+        assert h.state(health, at_s) is NodeState.UP
+        assert text(health, at_s) == "busy: answers no probes while it works"
+    assert h.is_routable(health, 190.0)
+    assert h.penalty_until_s(health, 190.0) == h.next_change_s(health, 190.0) == 205.0
+    assert h.penalty_rank(health, 190.0) > 0
+    assert h.penalty_until_s(after((191.0, OK), start=health), 191.0) == 0.0
+    failed = after((191.0, SILENT), start=health)
+    assert h.penalty_until_s(failed, 191.0) == 0.0
+    assert h.state(failed, 191.0) is NodeState.UP
+    assert h.state(after((192.0, SILENT), start=failed), 192.0) is NodeState.DOWN
+
+
+def test_silence_says_nothing_for_who_is_down_or_was_never_seen() -> None:
+    assert h.state(after((1.0, REFUSED), (2.0, h.Silent()), start=up()), 2.0) is NodeState.DOWN
+    new = after((1.0, h.Silent()))
+    assert h.state(new, 1.0) is NodeState.UNKNOWN
+    assert not h.is_routable(new, 1.0)
+
+
+def test_a_probe_that_is_put_off_was_answered() -> None:
+    health = after((5.0, SILENT), (6.0, h.Saturated(60.0, is_probe=True)), start=up())
+    assert h.state(health, 6.0) is NodeState.UP
+    assert text(health, 6.0) == "busy: said it is busy, left alone for 60 s"
+    assert h.is_routable(health, 6.0)
+    assert h.is_ejected(health, 6.0)
+    new = after((1.0, h.Saturated(is_probe=True)))
+    assert h.state(new, 1.0) is NodeState.UNKNOWN
+    assert text(new, 1.0) == "busy: said it is busy, left alone for 1 s"
+
+
 def test_slow_against_its_own_usual() -> None:
     health = after(*[(float(n), h.ProbeOk(0.004)) for n in range(20)])
     assert h.state(health, 20.0) is NodeState.UP
@@ -458,6 +498,8 @@ _probes = st.one_of(
     st.just(h.Frozen("frozen")),
     st.just(h.Misconfigured("401")),
     st.just(h.Warming()),
+    st.just(h.Silent()),
+    st.just(h.Saturated(None, is_probe=True)),
 )
 _traffic = st.one_of(
     st.just(h.Refused("refused")),
@@ -490,7 +532,8 @@ def test_whatever_happens(history: list[tuple[float, h.Observation | None]]) -> 
         word, reason = h.assess(health, now_s)
         if before is NodeState.UNKNOWN and word is not NodeState.UNKNOWN:
             assert isinstance(
-                seen, h.ProbeOk | h.ProbeFailed | h.Frozen | h.Misconfigured | h.Warming
+                seen,
+                h.ProbeOk | h.ProbeFailed | h.Frozen | h.Misconfigured | h.Warming | h.Saturated,
             )
         if h.is_routable(health, now_s):
             assert health.active.ok_s is not None

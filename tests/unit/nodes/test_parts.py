@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sollold.config.schema import Node
+from sollold.config.node import Node
 from sollold.core.model import ModelView, NodeKind
 from sollold.nodes import resolve as rs
 from sollold.nodes.capabilities import Capabilities

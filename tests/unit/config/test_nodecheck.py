@@ -1,0 +1,144 @@
+"""What `[[nodes]]` says of servers other than Ollama, and of certificates."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+
+from sollold.config import Config, LoadArgs, Node, load, validate
+from sollold.config.pin import parse_pin
+from sollold.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OTHERS = 'is for other servers than Ollama; write kind = "llama_server" or kind = "openai"'
+PIN = hashlib.sha256(b"certificate").digest()
+
+
+def faults(**fields: Any) -> list[str]:
+    node = Node(**{"url": "https://ai.example.org", "kind": "openai", **fields})
+    found = validate(Config(nodes=(node,)), environ={}, own_addresses=frozenset())
+    return [f"{fault.paths[0][-1]}: {fault.text}" for fault in found]
+
+
+def test_what_is_right_is_not_remarked_on(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(ca_file)
+    assert faults() == []
+    assert faults(ca_file=str(ca_file)) == []
+    assert faults(pin=PIN.hex()) == []
+    assert faults(models={"qwen2.5:7b": "Qwen/Qwen2.5"}, same_as_ollama=("QWEN2.5:7b",)) == []
+    assert faults(same_as_ollama=("anything",)) == []
+    llama = {"kind": "llama_server", "url": "http://gpu:8080"}
+    assert faults(**llama, model="qwen2.5:7b", same_as_ollama=("qwen2.5:7b",)) == []
+    assert faults(url="http://gpu:11434", kind=None) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PIN.hex(),
+        PIN.hex().upper(),
+        ":".join(f"{byte:02X}" for byte in PIN),
+        f" sha256/{base64.b64encode(PIN).decode()} ",
+    ],
+)
+def test_a_pin_is_read_as_other_tools_print_it(text: str) -> None:
+    assert parse_pin(text) == PIN
+
+
+@pytest.mark.parametrize("text", ["", "ab" * 20, "xy" * 32, "sha256/AAAA", "sha256/*", "SHA256:x"])
+def test_what_is_no_pin_is_refused(text: str) -> None:
+    (line,) = faults(pin=text)
+    assert line.startswith(f'pin: "{text}" is no SHA-256; write the 64 hex digits')
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"url": "http://gpu:8000", "pin": PIN.hex()},
+            "pin: http://gpu:8000 has no certificate; write https:// in url, or remove this",
+        ),
+        (
+            {"url": "http://gpu", "kind": "llama_server"},
+            'url: "http://gpu" names no port; write for example "http://gpu:8080"',
+        ),
+        ({"url": "gpu"}, 'url: "gpu" names no port; write for example "http://gpu:8000"'),
+        (
+            {"kind": "ollama", "models": {"m": "M"}},
+            f"models: {OTHERS}",
+        ),
+        (
+            {"kind": None, "same_as_ollama": ("m",)},
+            f"same_as_ollama: {OTHERS}",
+        ),
+        (
+            {"model": "m"},
+            'model: cannot say which model is meant; write models = { "m" = "..." }',
+        ),
+        (
+            {"kind": "llama_server", "model": "m", "models": {"m": "x"}},
+            'model: cannot say which model is meant; write models = { "m" = "..." }',
+        ),
+        (
+            {"models": {}},
+            "models: offers nothing; write offered names with the engine's own, or remove it",
+        ),
+        ({"models": {"a b": "x"}}, 'models: "a b" is no model name; write it like "qwen2.5:7b"'),
+        (
+            {"models": {"m": "x", "M:latest": "y"}},
+            'models: "M:latest" and "m" are one name; remove one',
+        ),
+        (
+            {"models": {"m": " "}},
+            'models: "m" stands for nothing; write the name that /v1/models lists',
+        ),
+        (
+            {"models": {"m": "x"}, "same_as_ollama": ("n",)},
+            'same_as_ollama: "n" is not offered here; write one of the names in models',
+        ),
+        (
+            {"kind": "llama_server", "model": "m", "same_as_ollama": ("n",)},
+            'same_as_ollama: "n" is not offered here; write one of the names in model',
+        ),
+        ({"same_as_ollama": ("",)}, 'same_as_ollama: "" is no model name; write it like'),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_remedy(fields: dict[str, Any], line: str) -> None:
+    (found,) = faults(**fields)
+    assert found.startswith(line)
+
+
+def test_an_authority_must_be_a_file_with_one(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    (line,) = faults(ca_file=str(file))
+    assert line.endswith(
+        "cannot be read: No such file or directory; name a file this user may read"
+    )
+    file.write_text("nothing")
+    (line,) = faults(ca_file=str(file))
+    assert "holds no certificate; name a PEM file" in line
+    trustme.CA().cert_pem.write_to_path(file)
+    (line,) = faults(ca_file=str(file), pin=PIN.hex())
+    assert line == "pin: a pinned certificate needs no authority; remove ca_file or pin"
+
+
+def test_faults_have_a_line_and_paths_start_at_their_file(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    file = tmp_path / "s.toml"
+    text = "[[nodes]]\nurl = 'https://a'\nkind = 'openai'\nca_file = 'ca.pem'\n"
+    file.write_text(text + "[nodes.models]\n'qwen2.5:7b' = 'Qwen'\n")
+    (node,) = load(LoadArgs(config=file)).config.nodes
+    assert node.ca_file == str(tmp_path / "ca.pem")
+    assert node.models == {"qwen2.5:7b": "Qwen"}
+    file.write_text(text + "models = { m = 5 }\n")
+    with pytest.raises(ConfigError) as caught:
+        load(LoadArgs(config=file))
+    (line,) = caught.value.problems
+    assert line.startswith(f"{file}:5: nodes[0].models: expected a table of texts, got a table")
