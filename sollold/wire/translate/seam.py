@@ -1,8 +1,9 @@
 """What routing has to know of a translation: the calls to make, and who reads the reply.
 
 A translation is a generator: it yields the calls whose answers it needs first (a template to be
-applied, tokens to be counted), is sent each answer, and returns the call that does the work together
-with the reader of its reply. What comes out of the reader is what an Ollama node would have sent.
+applied, tokens to be counted), is sent each answer, and returns the call that does the work,
+together with the reader of its reply. What comes out of the reader is what an Ollama node would
+have sent.
 """
 
 from __future__ import annotations
