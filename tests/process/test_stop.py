@@ -124,7 +124,7 @@ def test_what_lasts_longer_is_cut_and_never_looks_whole(
     assert answer.end in (End.CUT, End.RESET)
     told = answer.lines()[-1]
     assert list(told) == ["error"]
-    assert re.fullmatch(r"sollold: sollold is stopping \(request r-\w+\)", told["error"])
+    assert re.fullmatch(r"sollold: sollold is stopping \(request r-\w+\)", str(told["error"]))
     log = daemon.log_text()
     cut = re.search(r"status=200 bytes=(\d+) .* outcome=interrupted", log)
     assert cut is not None, log
@@ -153,7 +153,7 @@ def test_a_second_signal_skips_the_wait(
     assert time.monotonic() - hurried_s < QUICK_STOP_S
     answer = stream.result()
     assert answer.end in (End.CUT, End.RESET)
-    assert "sollold is stopping" in answer.lines()[-1]["error"]
+    assert "sollold is stopping" in str(answer.lines()[-1]["error"])
 
 
 def test_connections_without_a_request_delay_nothing(
