@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
-from tests.fakes.httpd import Broken, Exchange, SeenRequest
+from tests.fakes.httpd import Broken, Exchange, Framing, SeenRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 class Owner(Protocol):
     """The node behind the connections."""
+
+    @property
+    def framing(self) -> Framing:
+        """How it frames its answers."""
 
     async def handle(self, exchange: Exchange, connection: Connection) -> None:
         """Answer one request."""
@@ -179,7 +183,8 @@ class Connection(asyncio.Protocol):
             self.current = self._pending.pop(0)
             try:
                 with contextlib.suppress(Broken):
-                    await self._owner.handle(Exchange(self, self.current), self)
+                    exchange = Exchange(self, self.current, self._owner.framing)
+                    await self._owner.handle(exchange, self)
             finally:
                 self.served += 1
                 self.current.ended_s = time.monotonic()

@@ -9,16 +9,18 @@ from enum import StrEnum
 
 import msgspec
 
-PROBE_PATHS = frozenset({"/", "/api/version", "/api/tags", "/api/ps", "/v1/models"})
+PROBE_PATHS = frozenset(
+    {
+        *("/", "/api/version", "/api/tags", "/api/ps", "/v1/models"),
+        *("/health", "/v1/health", "/props", "/slots", "/metrics", "/models"),
+    }
+)
 INFERENCE_PATHS = frozenset(
     {
-        "/api/chat",
-        "/api/generate",
-        "/api/embed",
-        "/api/embeddings",
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
+        *("/api/chat", "/api/generate", "/api/embed", "/api/embeddings"),
+        *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+        *("/chat/completions", "/completion", "/completions", "/infill"),
+        *("/embedding", "/embeddings"),
     }
 )
 
@@ -58,6 +60,10 @@ class FaultKind(StrEnum):
     HUGE_LINE = "huge_line"  # one line of `size_bytes`
     EMPTY_FIRST = "empty_first"  # the first line carries no text
     DRIBBLE = "dribble"  # every byte in a segment of its own
+    PINGS = "pings"  # comments for `delay_s` after `after_frames` frames, then as if nothing were
+    NO_DONE = "no_done"  # a stream without `[DONE]`, all else is there
+    NO_ROOM = "no_room"  # 400, the prompt exceeds the context, however short it is
+    PAGE = "page"  # `status`, 502 unless told, with a page of HTML, as a front end answers
 
 
 _CUTS = frozenset(
@@ -83,6 +89,7 @@ _STATUSES: dict[FaultKind, tuple[int, str]] = {
     FaultKind.UNAUTHORIZED: (401, "unauthorized"),
     FaultKind.MISSING: (404, ""),
     FaultKind.EARLY_REPLY: (413, "request body too large"),
+    FaultKind.PAGE: (502, "<html><head><title>502 Bad Gateway</title></head></html>"),
 }
 
 _EVERYWHERE = frozenset(
@@ -115,6 +122,8 @@ class Fault(msgspec.Struct, kw_only=True):
     text: str = ""
     retry_after_s: int | None = None
     size_bytes: int = 400_000
+    every_s: float = 0.02
+    """Between two comments."""
 
     def strikes(self, path: str, model: str) -> bool:
         """True when a request for `path` and `model` is hit."""

@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 server with its hands on the wire, framed as Go's server frames.
+"""A small HTTP/1.1 server with its hands on the wire, framed as the server it stands for frames.
 
-Knows nothing of Ollama. Faults of the wire happen here, so that they can break what a well-behaved
+Knows no dialect. Faults of the wire happen here, so that they can break what a well-behaved
 library would never send wrongly.
 """
 
@@ -10,15 +10,29 @@ import asyncio
 import time
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from tests.fakes.faults import Fault, FaultKind, Struck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_GO_BUFFER_BYTES = 2048
-"""Go's server counts bodies up to this size; longer ones it sends in chunks."""
+Fields = tuple[tuple[str, str], ...]
+
+
+class Framing(NamedTuple):
+    """What a kind of server says around every answer."""
+
+    counted_bytes: int | None
+    """Bodies up to this size are counted, longer ones sent in chunks; None: all are counted."""
+    is_dated: bool = True
+    on_keep: Fields = ()
+    """Header fields while the connection goes on."""
+    errors_say_close: bool = False
+    """Answers from 400 on say `Connection: close`, though the connection goes on."""
+
+
+GO = Framing(counted_bytes=2048)
 
 _GARBAGE = b"\x16\x03\x01\x02\x00 this is no HTTP at all\r\n\r\n"
 
@@ -72,9 +86,10 @@ class Wire(Protocol):
 class Exchange:
     """One request and the way its answer is written."""
 
-    def __init__(self, connection: Wire, request: SeenRequest) -> None:
+    def __init__(self, connection: Wire, request: SeenRequest, framing: Framing = GO) -> None:
         self.request = request
         self._connection = connection
+        self._framing = framing
         self._is_chunked = False
         self._is_headed = False
         self._must_close = False
@@ -92,7 +107,8 @@ class Exchange:
         cut = self.request.faults.cut()
         if cut is not None:
             await self._reply_half(cut, status, body, content_type)
-        if flushed or len(body) > _GO_BUFFER_BYTES:
+        counted_bytes = self._framing.counted_bytes
+        if flushed or (counted_bytes is not None and len(body) > counted_bytes):
             await self.start(status, content_type, headers=headers)
             await self.chunk(body)
             await self.finish()
@@ -132,6 +148,10 @@ class Exchange:
         await self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
         self.request.frames += 1
         self._connection.node_changed()
+
+    async def comment(self, data: bytes) -> None:
+        """A flushed piece that is no frame: it keeps a silent stream alive."""
+        await self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     async def strike_if_due(self) -> None:
         """Break the wire when this request's fault says that enough frames have gone."""
@@ -191,15 +211,21 @@ class Exchange:
         lines += [f"{name}: {value}" for name, value in headers]
         if content_type is not None:
             lines.append(f"Content-Type: {content_type}")
-        lines.append(f"Date: {formatdate(usegmt=True)}")
+        if self._framing.is_dated:
+            lines.append(f"Date: {formatdate(usegmt=True)}")
         is_bare = self._is_http10 and self.request.faults.get(FaultKind.HTTP10) is not None
         if length is not None and not is_bare and status != 204:
             lines.append(f"Content-Length: {length}")
-        if self._must_close and not is_bare:
-            lines.append("Connection: close")
+        if not is_bare:
+            lines += self._persistence(status)
         if self._is_chunked:
             lines.append("Transfer-Encoding: chunked")
         self._connection.write("\r\n".join([*lines, "", ""]).encode())
+
+    def _persistence(self, status: int) -> list[str]:
+        if self._must_close or (self._framing.errors_say_close and status >= 400):
+            return ["Connection: close"]
+        return [f"{name}: {value}" for name, value in self._framing.on_keep]
 
     async def _send(self, data: bytes) -> None:
         if self.request.faults.get(FaultKind.DRIBBLE) is None:

@@ -11,40 +11,62 @@ import sys
 import tempfile
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
+from tests.fakes.cloud import CloudSettings, FakeCloud
 from tests.fakes.engine import Settings
+from tests.fakes.llama import FakeLlama
+from tests.fakes.llama_engine import LlamaSettings
 from tests.fakes.models import FakeModel
 from tests.fakes.node import FakeNode
+from tests.fakes.server import ControlServer
 from tests.stack.http import wait_until
 from tests.stack.logs import tail_text
 from tests.stack.processes import ProcessGroup
 
 if TYPE_CHECKING:
     from tests.fakes.faults import Fault
+    from tests.fakes.server import FakeServer
 
+_AnySettings = TypeVar("_AnySettings", bound=msgspec.Struct)
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serve until killed; the first line on standard output is the ready message as JSON."""
-    asyncio.run(_serve(_arguments(argv)))
+    """Serve Ollama until killed; the first line on standard output tells the addresses as JSON."""
+    parser = _parser("node", Settings(rate=50.0))
+    parser.add_argument("--models", default="llama3.2", help="names, each with +capability …")
+    parser.add_argument("--version", default="0.33.0")
+    options = parser.parse_args(argv)
+    models = [_model(text) for text in options.models.split(",") if text]
+    where = {"host": options.host, "port": options.port}
+    settings = _settings(Settings, options)
+    _run(FakeNode(models, version=options.version, settings=settings, **where), options)
 
 
-async def _serve(options: argparse.Namespace) -> None:
-    fields = {name: getattr(options, name) for name in Settings.__struct_fields__}
-    node = FakeNode(
-        [_model(text) for text in options.models.split(",") if text],
-        host=options.host,
-        port=options.port,
-        version=options.version,
-        settings=Settings(**fields),
-    )
-    control = FakeNode((), host=options.host, port=options.control_port, hands=node)
-    async with node, control:
-        ready = {"url": node.url, "control": control.url, "pid": os.getpid()}
+def main_llama(argv: list[str] | None = None) -> None:
+    """Serve as llama-server does until killed."""
+    options = _parser("llama", LlamaSettings(rate=50.0)).parse_args(argv)
+    settings = _settings(LlamaSettings, options)
+    _run(FakeLlama(host=options.host, port=options.port, settings=settings), options)
+
+
+def main_cloud(argv: list[str] | None = None) -> None:
+    """Serve as a cloud does until killed."""
+    options = _parser("cloud", CloudSettings(rate=50.0)).parse_args(argv)
+    settings = _settings(CloudSettings, options)
+    _run(FakeCloud(host=options.host, port=options.port, settings=settings), options)
+
+
+def _run(server: FakeServer, options: argparse.Namespace) -> None:
+    asyncio.run(_serve(server, ControlServer(server, host=server.host, port=options.control_port)))
+
+
+async def _serve(server: FakeServer, control: ControlServer) -> None:
+    async with server, control:
+        ready = {"url": server.url, "control": control.url, "pid": os.getpid()}
         print(json.dumps(ready), flush=True)
         done = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -59,30 +81,35 @@ def _model(text: str) -> FakeModel:
     return FakeModel(name=name, capabilities=tuple(capabilities) or ("completion",))
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="tests.fakes.node", description=__doc__)
+def _parser(name: str, defaults: msgspec.Struct) -> argparse.ArgumentParser:
+    """Where to listen, and one option for each setting."""
+    parser = argparse.ArgumentParser(prog=f"tests.fakes.{name}", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--control-port", type=int, default=0)
-    parser.add_argument("--models", default="llama3.2", help="names, each with +capability …")
-    parser.add_argument("--version", default="0.33.0")
-    defaults = msgspec.to_builtins(Settings(rate=50.0))
-    for name, value in defaults.items():
-        flag = f"--{name.replace('_', '-')}"
+    for field, value in msgspec.to_builtins(defaults).items():
+        flag = f"--{field.replace('_', '-')}"
         if isinstance(value, bool):
-            parser.add_argument(flag, action="store_true")
+            action = argparse.BooleanOptionalAction
+            parser.add_argument(flag, action=action, default=value)
         else:
             parser.add_argument(flag, type=type(value), default=value)
-    return parser.parse_args(argv)
+    return parser
 
 
-class FakeNodeProcess:
-    """A fake node that can be killed and frozen. Blocking; use before or beside a loop."""
+def _settings(kind: type[_AnySettings], options: argparse.Namespace) -> _AnySettings:
+    return kind(**{name: getattr(options, name) for name in kind.__struct_fields__})
+
+
+class FakeProcess:
+    """A fake that can be killed and frozen. Blocking; use before or beside a loop."""
+
+    module: ClassVar[str]
 
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
         self._group: ProcessGroup | None = None
-        self._directory = tempfile.TemporaryDirectory(prefix="fake-node.")
+        self._directory = tempfile.TemporaryDirectory(prefix="fake.")
         self.log_path = Path(self._directory.name) / "log"
         self.url = ""
         self.control_url = ""
@@ -108,7 +135,7 @@ class FakeNodeProcess:
     def start(self) -> None:
         """Start the program, on the port it had before if any; returns once it listens."""
         fixed = ["--port", str(self.port)] if self.url else []
-        argv = [sys.executable, "-m", "tests.fakes.node", *self._arguments, *fixed]
+        argv = [sys.executable, "-m", self.module, *self._arguments, *fixed]
         self.log_path.unlink(missing_ok=True)
         self._group = group = ProcessGroup(argv, env=os.environ, log_path=self.log_path, cwd=_ROOT)
         wait_until(
@@ -142,11 +169,11 @@ class FakeNodeProcess:
             group.kill()
 
     def set_faults(self, *faults: Fault) -> dict[str, Any]:
-        """Replace all faults; none mends the node."""
+        """Replace all faults; none mends the fake."""
         return self._control("POST", "/_fault", msgspec.json.encode(list(faults)))
 
     def state(self) -> dict[str, Any]:
-        """The node's counters."""
+        """The fake's counters."""
         return self._control("GET", "/_state", None)
 
     def _ready(self) -> dict[str, Any] | None:
@@ -161,3 +188,21 @@ class FakeNodeProcess:
         with urllib.request.urlopen(request, timeout=10) as reply:
             state: dict[str, Any] = json.load(reply)
         return state
+
+
+class FakeNodeProcess(FakeProcess):
+    """A fake Ollama."""
+
+    module = "tests.fakes.node"
+
+
+class FakeLlamaProcess(FakeProcess):
+    """A fake llama-server."""
+
+    module = "tests.fakes.llama"
+
+
+class FakeCloudProcess(FakeProcess):
+    """A fake cloud, without TLS."""
+
+    module = "tests.fakes.cloud"
