@@ -17,10 +17,10 @@ from sollold.ctl.failure import Failure
 from sollold.ctl.main import run as run_ctl
 from sollold.demo import addresses, chat, model, parts, settings
 from sollold.demo.children import Child, Children, wait_until
-from sollold.demo.failure import DemoFailed
+from sollold.demo.failure import EXIT_FAILED, DemoFailed
 from sollold.demo.settings import MODEL, EngineNode
 from sollold.demo.signals import Interrupted, Signals
-from sollold.demo.stage import Stage
+from sollold.demo.stage import NobodyWatches, Stage
 
 if TYPE_CHECKING:
     from sollold.demo.addresses import Choice
@@ -64,15 +64,18 @@ def run(*, port: int | None, is_once: bool) -> int:
             demo.run(signals, Path(name))
         stage.line("Stopped.")
     except Interrupted:
-        with contextlib.suppress(OSError):
-            stage.line("Stopped." if demo.is_shown else "Interrupted.")
-    except DemoFailed as failure:
-        stage.fail(failure.message)
-        return failure.exit_code
-    except BrokenPipeError:
+        with contextlib.suppress(NobodyWatches):
+            stage.line("Stopped." if demo.is_shown else "Interrupted; nothing is left running.")
+    except NobodyWatches:
         # What is still buffered would fail again when the interpreter ends.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except DemoFailed as failure:
+        stage.fail(failure.message)
+        return failure.exit_code
+    except OSError as exc:
+        stage.fail(f"the system refused something: {exc}")
+        return EXIT_FAILED
     return EXIT_OK if demo.is_shown else EXIT_INTERRUPTED
 
 
@@ -106,7 +109,9 @@ class Demo:
 
         def on_stop() -> None:
             signals.mute()
-            self._say_stopping()
+            with contextlib.suppress(NobodyWatches):
+                self._stage.line()
+                self._stage.progress("stopping ...")
 
         with Children(on_stop) as children:
             nodes = self._start_engines(children, folder, engine, weights, place)
@@ -118,10 +123,6 @@ class Demo:
             if not self._is_once:
                 self._show_next_steps(place, nodes[0])
                 self._watch(daemon, nodes)
-
-    def _say_stopping(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stage.progress("stopping ...")
 
     def _assemble(self) -> Path:
         stage = self._stage

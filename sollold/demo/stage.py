@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ _LABEL_WIDTH = 10
 # Words come in pieces: a new one starts on a new line while there is room for its other pieces.
 _ROOM = 14
 _PIECE = re.compile(r"\n| +|[^ \n]+")
+
+
+class NobodyWatches(Exception):
+    """The output was closed: a pipe's reader left, or the terminal is gone."""
 
 
 class Stage:
@@ -54,11 +59,9 @@ class Stage:
     def fail(self, text: str) -> None:
         """Write why the demo ends, on stderr."""
         self.clear()
-        sys.stdout.flush()
         lines = text.splitlines() or [""]
         safe = "\n".join(visible(line, is_unicode=self._err.is_unicode) for line in lines)
-        sys.stderr.write(f"sollold demo: {safe}\n")
-        sys.stderr.flush()
+        self._show(f"sollold demo: {safe}\n")
 
     def progress(self, text: str) -> None:
         """Show how far something is, in place; nothing where there is no terminal."""
@@ -66,14 +69,12 @@ class Stage:
             return
         self.clear()
         self._progress = text[: self.width - 1]
-        sys.stderr.write(self._progress)
-        sys.stderr.flush()
+        self._show(self._progress)
 
     def clear(self) -> None:
         """Take the progress away."""
         if self._progress:
-            sys.stderr.write("\r" + " " * len(self._progress) + "\r")
-            sys.stderr.flush()
+            self._show("\r" + " " * len(self._progress) + "\r")
             self._progress = ""
 
     def typist(self) -> Typist:
@@ -86,10 +87,18 @@ class Stage:
 
     @staticmethod
     def _write(text: str) -> None:
-        # What the stream's encoding lacks must not end the demo.
-        encoding = sys.stdout.encoding or "utf-8"
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as exc:
+            raise NobodyWatches from exc
+
+    @staticmethod
+    def _show(text: str) -> None:
+        # The demo does not depend on its remarks.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 class Typist:
@@ -122,12 +131,12 @@ class Typist:
             self._blanks += piece
             return ""
         word = visible(piece, is_unicode=self._is_unicode)
-        needed = self._column + len(self._blanks) + width_of(word)
-        is_late = bool(self._blanks) and needed + _ROOM > self._width + width_of(word)
+        begin = self._column + len(self._blanks)
+        is_late = bool(self._blanks) and begin + _ROOM > self._width
         before, self._blanks = self._blanks, ""
         if not self._column:
             before = _INDENT
-        elif is_late or needed > self._width:
+        elif is_late or begin + width_of(word) > self._width:
             self._column = 0
             before = "\n" + _INDENT
         self._column += len(before.lstrip("\n")) + width_of(word)
