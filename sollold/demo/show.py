@@ -64,12 +64,10 @@ def run(*, port: int | None, is_once: bool) -> int:
             demo.run(signals, Path(name))
         stage.line("Stopped.")
     except Interrupted:
-        with contextlib.suppress(NobodyWatches):
-            stage.line("Stopped." if demo.is_shown else "Interrupted; nothing is left running.")
+        _say_last(stage, "Stopped." if demo.is_shown else "Interrupted; nothing is left running.")
     except NobodyWatches:
-        # What is still buffered would fail again when the interpreter ends.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
+        return EXIT_OK
     except DemoFailed as failure:
         stage.fail(failure.message)
         return failure.exit_code
@@ -275,6 +273,19 @@ class Demo:
                 self._stage.line()
                 self._stage.line(f"{child.name} {child.ending()}; sollold goes on with {others}.")
             time.sleep(_WATCH_S)
+
+
+def _say_last(stage: Stage, text: str) -> None:
+    try:
+        stage.line(text)
+    except NobodyWatches:
+        _forget_output()
+
+
+def _forget_output() -> None:
+    """Let go of a closed output: what is still buffered would fail when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_ready(status: StatusDocument, nodes: int) -> bool:
