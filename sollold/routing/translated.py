@@ -23,8 +23,9 @@ _PASSED_ON = frozenset({b"retry-after"})
 async def translate(
     steps: Steps, ask: Callable[[Call], Awaitable[Answer]], *, is_large: bool
 ) -> Translation | Done:
-    """Make the calls that come before the work, one after the other; return what does the
-    work, or the answer.
+    """Make the calls that come first, one after the other; return what does the work.
+
+    Where there is nothing to do, the answer itself is returned.
 
     A large request is taken apart in a thread, so that others are not held up.
 
