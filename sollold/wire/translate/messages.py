@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sollold.wire.translate.seam import Engine
+# Nobody calls more tools at once; a search through all would let a body take minutes.
+_MAX_SEARCHED: Final = 64
 
 
 def merged_prefill(messages: list[Message]) -> list[Message]:
@@ -55,18 +58,16 @@ def _joined(texts: Iterable[str]) -> str:
 def with_call_ids(messages: list[Message]) -> list[Message]:
     """Give tool calls without an id one, and their results the same."""
     made = 0
-    pending: list[tuple[str, str]] = []
+    pending: dict[str, str] = {}
     found: list[Message] = []
     for message in messages:
         changed = message
         if message.tool_calls:
             calls = []
             for call in message.tool_calls:
-                if not call.id:
-                    made += 1
-                call_id = call.id or f"call_{made:08}"
-                pending.append((call.function.name, call_id))
-                calls.append(ToolCall(id=call_id, function=call.function))
+                made += not call.id
+                calls.append(ToolCall(id=call.id or f"call_{made:08}", function=call.function))
+            pending = {call.id: call.function.name for call in calls}
             changed = msgspec.structs.replace(message, tool_calls=calls)
         elif message.role == "tool":
             changed = _answered(message, pending)
@@ -74,18 +75,21 @@ def with_call_ids(messages: list[Message]) -> list[Message]:
     return found
 
 
-def _answered(message: Message, pending: list[tuple[str, str]]) -> Message:
-    """Take the call that a result belongs to off the list; by id, else by name, else the first."""
-    asked = [entry for entry in pending if entry[1] == message.tool_call_id]
-    named = [entry for entry in pending if entry[0] == message.tool_name]
-    matches = asked if message.tool_call_id else named or pending
-    if not matches:
+def _answered(message: Message, pending: dict[str, str]) -> Message:
+    """Take the call that a result belongs to out; by id, else by name, else the first."""
+    call_id = message.tool_call_id or _call_named(message.tool_name, pending)
+    if call_id not in pending:
         return message
-    name, call_id = matches[0]
-    pending.remove((name, call_id))
+    name = pending.pop(call_id)
     return msgspec.structs.replace(
         message, tool_call_id=call_id, tool_name=message.tool_name or name
     )
+
+
+def _call_named(name: str, pending: dict[str, str]) -> str:
+    first = next(iter(pending), "")
+    near = itertools.islice(pending.items(), _MAX_SEARCHED)
+    return next((call_id for call_id, wanted in near if wanted == name), first)
 
 
 def to_wire(messages: list[Message], engine: Engine, model: str) -> list[dict[str, Any]]:

@@ -99,6 +99,7 @@ def _read_object(shape: Shape, pairs: Pairs, path: str) -> Any:
             continue
         read = kind.read(value, f"{path}.{name}")
         found[name] = {**found.get(name, {}), **read} if kind.is_merged else read
+    # Ollama's field for debugging begins with an underscore, which no attribute here may.
     return shape.make(**{name.lstrip("_"): value for name, value in found.items()})
 
 

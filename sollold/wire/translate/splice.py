@@ -17,7 +17,7 @@ class _Named(msgspec.Struct):
 _NAMED: Final = msgspec.json.Decoder(_Named)
 _PLAIN_KEY: Final = rb'"model"[ \t\r\n]*:[ \t\r\n]*'
 # Strings and whatever has a meaning outside of them; what lies between is left unread.
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},:]', re.DOTALL)
 
 
 def with_model(body: bytes, model: str) -> bytes:

@@ -108,9 +108,7 @@ def _chat(job: Job, body: V1Chat) -> Plans:
     asked = job._replace(include_usage=body.stream_options.include_usage)
     request = Chat(
         model=body.model,
-        messages=[
-            _message(message, body.messages, job.engine, body.model) for message in body.messages
-        ],
+        messages=_messages(body, job.engine),
         tools=body.tools,
         tool_choice=body.tool_choice if body.tool_choice in _CHOICES else "",
         parallel_tool_calls=(
@@ -213,7 +211,17 @@ def _effort(body: V1Chat) -> bool | str | None:
     )
 
 
-def _message(message: V1Message, others: list[V1Message], engine: Engine, model: str) -> Message:
+def _messages(body: V1Chat, engine: Engine) -> list[Message]:
+    called = {
+        call.id: call.function.name
+        for message in body.messages
+        for call in message.tool_calls or ()
+        if call.id
+    }
+    return [_message(message, called, engine, body.model) for message in body.messages]
+
+
+def _message(message: V1Message, called: dict[str, str], engine: Engine, model: str) -> Message:
     content, parts = "", None
     if isinstance(message.content, str):
         content = message.content
@@ -223,25 +231,16 @@ def _message(message: V1Message, others: list[V1Message], engine: Engine, model:
         found = _go_name(message.content)
         raise Unsupported(400, f"invalid message content type: {found}")
     role = message.role.lower()
+    tool_name = message.name or called.get(message.tool_call_id, "")
     return Message(
         role=role,
         content=content,
         parts=parts,
         thinking=message.reasoning,
         tool_calls=[_call(call) for call in message.tool_calls or ()],
-        tool_name=_tool_name(message, others) if role == "tool" else "",
+        tool_name=tool_name if role == "tool" else "",
         tool_call_id=message.tool_call_id,
     )
-
-
-def _tool_name(message: V1Message, others: list[V1Message]) -> str:
-    if message.name or not message.tool_call_id:
-        return message.name
-    for other in reversed(others):
-        for call in other.tool_calls or ():
-            if call.id == message.tool_call_id:
-                return call.function.name
-    return ""
 
 
 def _call(call: V1ToolCall) -> ToolCall:

@@ -348,6 +348,9 @@ def test_sound(data: bytes, kind: str) -> None:
     [
         ("data:image/png;base64,AAAA", "illegal base64 data at input byte 4"),
         ("AAA", "illegal base64 data at input byte 3"),
+        ("A=A=", "illegal base64 data at input byte 1"),
+        ("A===", "illegal base64 data at input byte 1"),
+        ("\ud800AAA", "illegal base64 data at input byte 0"),
         ("AA=A", "illegal base64 data at input byte 2"),
         ("ÄÄÄÄ", "illegal base64 data at input byte 0"),
         (7, "json: cannot unmarshal number into Go struct field"),

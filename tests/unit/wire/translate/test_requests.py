@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sollold.wire.routes import InferenceRoute
@@ -129,6 +129,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     route=st.sampled_from(list(InferenceRoute)),
     engine=st.sampled_from(_ENGINES),
@@ -142,6 +143,7 @@ def test_any_body_is_translated_or_refused(
         assert json.loads(found.call.body)
 
 
+@settings(deadline=None)
 @given(body=st.binary(max_size=40))
 def test_any_bytes_are_translated_or_refused(body: bytes) -> None:
     for route in (CHAT, V1_CHAT, EMBED):
