@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sollold.wire.translate.asked import Asked
+
+_NUMBERS: Final = frozenset({int})
+_WHOLE: Final = 1e15
+"""Larger numbers are printed alike by all."""
 
 
 def logprobs_of(asked: Asked, found: object) -> list[dict[str, object]]:
@@ -44,7 +48,7 @@ def _token(item: dict[str, Any]) -> dict[str, object]:
 
 def _printed(token: str, logprob: object, told: object) -> dict[str, object]:
     entry: dict[str, object] = {"token": token, "logprob": _go_number(logprob)}
-    is_told = isinstance(told, list) and all(type(octet) is int for octet in told)
+    is_told = isinstance(told, list) and set(map(type, told)) <= _NUMBERS
     octets = told if is_told else list(token.encode())
     if octets:
         entry["bytes"] = octets
@@ -75,4 +79,4 @@ def _go_number(value: object) -> float:
     """Return what prints as Go prints it: without a fraction that is zero."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return 0
-    return int(value) if value == int(value) else value
+    return int(value) if abs(value) < _WHOLE and value == int(value) else value

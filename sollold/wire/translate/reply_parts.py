@@ -1,6 +1,7 @@
 """What engines send, read into one shape: parts of an answer.
 
 Owns the fields of the engines' replies, streamed and whole. Must not know what is made of them.
+Thoughts that a server leaves between tags in the text stay there: only it knows its model's tags.
 """
 
 from __future__ import annotations

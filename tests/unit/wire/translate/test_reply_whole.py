@@ -149,6 +149,7 @@ _TOP = [{"token": "a", "logprob": 0, "bytes": [97]}, {"token": "\n", "logprob": 
         ({"content": [{"token": "a", "logprob": -0.5, "bytes": ["x"]}]}, 0, [_TOKEN]),
         ({"content": [3, {}, {"token": 5}]}, 0, None),
         ({"content": 3}, 0, None),
+        ({"content": [{**_TOKEN, "logprob": -1e300}]}, 0, [{**_TOKEN, "logprob": -1e300}]),
         ([_ENTRY], 0, [_TOKEN]),
         (3, 0, None),
         (
