@@ -100,10 +100,15 @@ class Edge:
         """This instance's entry in `Via`."""
         return self._via
 
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """What every answer of this daemon carries, in a list of the caller's own."""
+        return [("Via", self._via), ("Server", "sollold")]
+
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request or turn what went wrong into an answer."""
-        headers = [("Via", self._via), ("Server", "sollold")]
+        headers = self.headers
         refusal = self._admit(request, headers)
         if refusal is not None:
             self._name_methods(request, refusal)

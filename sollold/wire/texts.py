@@ -88,9 +88,8 @@ def parts_of(raw: Text) -> tuple[bytes, int]:
 
 
 def _start(texts: Sequence[Text]) -> bytes:
-    sample = bytearray()
-    for text in texts:
-        sample += text[: _EXACT_BYTES - len(sample)]
-        if len(sample) == _EXACT_BYTES:
-            break
+    """Return where texts begin that are long together."""
+    sample, rest = bytearray(), iter(texts)
+    while len(sample) < _EXACT_BYTES:
+        sample += next(rest)[: _EXACT_BYTES - len(sample)]
     return bytes(sample)
