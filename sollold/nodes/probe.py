@@ -238,7 +238,7 @@ class Prober:
                 await watch.wake.wait()
         except TimeoutError:
             pass
-        least_gap_s = max(self.settings.least_gap_s, watch.gap_s)
+        least_gap_s = max(self.settings.least_gap_s, min(watch.gap_s, self.settings.cloud_retry_s))
         least_s = started_s + least_gap_s - self.clock()
         if least_s > 0:
             await asyncio.sleep(least_s)

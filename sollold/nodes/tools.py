@@ -42,9 +42,9 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
     least_gap_s: float = 0.1
     """Between two rounds of one node, however often it is asked for."""
     cloud_s: float = 60.0
-    """The same for a server of OpenAI's API that answered: not all are in the house."""
+    """Between two looks at a server of OpenAI's API that answers: not all are in the house."""
     cloud_retry_s: float = 10.0
-    """The same after a failure."""
+    """The same after a failure, and at least, however often it is asked for."""
 
 
 class Tools(Protocol):

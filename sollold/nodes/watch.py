@@ -85,7 +85,7 @@ class NodeWatch:
 
     @property
     def gap_s(self) -> float:
-        """How long the node is to be left alone after the start of a round."""
+        """How long the node is to be left alone after a round, if nothing happens."""
         return 0.0 if self._foreign is None else self._foreign.gap_s
 
     async def is_frozen(self) -> bool:
@@ -296,6 +296,7 @@ class NodeWatch:
             )
             return
         is_known = target.kind is stranger.kind
+        self.catalogue.forget()
         self._tools.registry.set_kind(self.node, stranger.kind)
         known = self._tools.registry.target(self.node)
         # Under a new name it is looked at by a new watch.
