@@ -7,7 +7,6 @@ import contextlib
 import os
 import platform
 import random
-import ssl
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,10 +25,12 @@ from sollold.core.rates import RateTable
 from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
-from sollold.nodes.client import NodeClient, Target, probe_session
+from sollold.nodes.ask import Asker, Target, probe_session
+from sollold.nodes.client import NodeClient
 from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.sources import StaticSources
+from sollold.nodes.tls import TlsContexts, Trust
 from sollold.nodes.tools import ProbeSettings
 from sollold.policies import assign_policy, dispatch_settings, health_policy
 from sollold.routing.admission import Admission, QueueRules
@@ -53,6 +54,7 @@ from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import NodeHead, Outgoing
 from sollold.wire.cors import HostPolicy, OriginPolicy
+from sollold.wire.engines import engine_for
 from sollold.wire.headers import HeadWriter
 from sollold.wire.translate.seam import Clock
 
@@ -98,10 +100,10 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 class NodeDoor:
     """How a node is reached: address for the pool, constant parts of request heads."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, tls: TlsContexts) -> None:
         self._registry = registry
+        self._tls = tls
         self._doors: dict[NodeId, tuple[ProbeTarget, Address, NodeHead]] = {}
-        self._tls: ssl.SSLContext | None = None
 
     def address(self, node: NodeId) -> Address | None:
         """Return where to connect; None while nothing is resolved or the node is gone."""
@@ -130,10 +132,9 @@ class NodeDoor:
         host, port = target.place.address
         if target.place.scheme != "https":
             return Address(target.addresses[0], port)
-        if self._tls is None:
-            # Not sooner: reading the certificates is a good part of the start.
-            self._tls = ssl.create_default_context()
-        return Address(target.addresses[0], port, self._tls, host)
+        # Not sooner: reading the certificates is a good part of the start.
+        context = self._tls.make(target.trust or Trust())
+        return Address(target.addresses[0], port, context, host)
 
 
 def _make_head(target: ProbeTarget) -> NodeHead:
@@ -162,9 +163,10 @@ class _Knowledge:
         )
         self.table = NodeTable(self.rates, self.slots)
         self.figures = Figures()
+        self.tls = TlsContexts()
         self.prober = Prober(
             self.registry,
-            NodeClient(session, clock=clock),
+            NodeClient(Asker(session, clock=clock)),
             clock=clock,
             dice=random.random,
             secret_of=os.environ.get,
@@ -172,6 +174,8 @@ class _Knowledge:
                 limit_s=config.health.timeout_s, catalogue_s=config.health.catalogue_s
             ),
             sources=_sources(loaded),
+            tls=self.tls,
+            has_work=lambda node: self.load.count(node) > 0,
         )
 
 
@@ -187,7 +191,7 @@ class _Flow:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.wheel = TimerWheel(loop)
-        self.door = NodeDoor(know.registry)
+        self.door = NodeDoor(know.registry, know.tls)
         self.pools = Pools(
             self.door.address, wheel=self.wheel, connect_timeout_s=config.health.timeout_s
         )
@@ -408,7 +412,7 @@ def _inference(
         look_soon=know.prober.kick,
         outgoing=Outgoing(
             node_head=flow.door.head,
-            engine_for=know.registry.engine,
+            engine_for=lambda node, key: engine_for(flow.admission.view(node), key),
             via=via,
             clock=Clock(time.time_ns, time.monotonic_ns),
         ),

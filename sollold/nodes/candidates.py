@@ -8,6 +8,8 @@ import msgspec
 
 from sollold.config.address import parse_node_url
 from sollold.core.model import NodeKind
+from sollold.nodes.offer import Offer
+from sollold.nodes.tls import Trust
 
 if TYPE_CHECKING:
     from sollold.config.address import NodeUrl
@@ -34,6 +36,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     slots: int | None = None
     key_env: str | None = None
     mac: str | None = None
+    trust: Trust | None = None
+    """How its certificate is checked; None: as this machine does."""
+    offer: Offer = Offer()
     is_silent: bool = False
     """Not worth a word until something answers there."""
 

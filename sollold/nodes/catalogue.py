@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sollold.core.model import Digest, ModelKey, ModelView, NodeId
-    from sollold.nodes.client import Failure, Target
+    from sollold.nodes.ask import Failure, Target
     from sollold.nodes.tools import Tools
 
 log = logging.getLogger(__name__)

@@ -127,6 +127,11 @@ class Members:
         if twin is not None:
             self._merge(record, twin)
 
+    def set_kind(self, record: Record, kind: NodeKind) -> None:
+        """Note what a record turned out to speak; a name made of that changes with it."""
+        record.found_kind = kind
+        self._settle(record)
+
     def set_own(self, own: OwnAddresses) -> None:
         """Replace what is known of this machine and look at every node again."""
         self.own = own
@@ -163,7 +168,7 @@ class Members:
         """Let the strongest claim name the record."""
         candidate = record.candidate
         place = candidate.place()
-        wanted = _id(candidate, place)
+        wanted = _id(candidate, place, record.found_kind)
         if wanted != record.id and wanted not in self._records:
             self._audience.left(record, f"it is called {wanted} now")
             del self._records[record.id]
@@ -231,12 +236,12 @@ class Members:
         self._sockets = {k: other for k, other in self._sockets.items() if other is not record}
 
 
-def _id(candidate: Candidate, place: NodeUrl) -> NodeId:
-    return NodeId(candidate.name) if candidate.name else _address_id(candidate, place)
+def _id(candidate: Candidate, place: NodeUrl, found: NodeKind | None = None) -> NodeId:
+    return NodeId(candidate.name) if candidate.name else _address_id(candidate, place, found)
 
 
-def _address_id(candidate: Candidate, place: NodeUrl) -> NodeId:
-    return NodeId(f"{candidate.kind or NodeKind.OLLAMA}:{place.address}{place.path}")
+def _address_id(candidate: Candidate, place: NodeUrl, found: NodeKind | None = None) -> NodeId:
+    return NodeId(f"{candidate.kind or found or NodeKind.OLLAMA}:{place.address}{place.path}")
 
 
 def _log_own(candidate: Candidate) -> None:

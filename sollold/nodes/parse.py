@@ -18,6 +18,7 @@ from sollold.core.names import key_of
 MAX_MODELS = 10_000
 _MAX_VERSION_CHARS = 64
 _MAX_SHARED = 4096
+_MAX_COUNT = 2**63
 _T = TypeVar("_T")
 _BLOB = re.compile(r"^FROM [^\n]*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
 
@@ -86,7 +87,7 @@ class Shared:
 
 def parse_version(body: bytes) -> str:
     """Read `/api/version`."""
-    version = _decode(body, _Version).version
+    version = decode(body, _Version).version
     if not version or len(version) > _MAX_VERSION_CHARS or not version.isprintable():
         raise ReplyError("names no usable version")
     return intern(version)
@@ -97,21 +98,21 @@ def parse_tags(body: bytes, shared: Shared, known: Tags | None = None) -> Tags:
     mark = hashlib.blake2b(body, digest_size=16).digest()
     if known is not None and known.mark == mark:
         return known
-    entries = _decode(body, _List).models or []
+    entries = decode(body, _List).models or []
     views = (_model(entry, shared) for entry in entries[:MAX_MODELS])
     return Tags(tuple(view for view in views if view is not None), mark)
 
 
 def parse_ps(body: bytes) -> tuple[ResidentView, ...]:
     """Read `/api/ps`."""
-    entries = _decode(body, _List).models or []
+    entries = decode(body, _List).models or []
     views = (_resident(entry) for entry in entries[:MAX_MODELS])
     return tuple(view for view in views if view is not None)
 
 
 def parse_show(body: bytes) -> Shown:
     """Read `/api/show`, skipping all that is large."""
-    show = _decode(body, _Show)
+    show = decode(body, _Show)
     blob = _BLOB.search(show.modelfile)
     names = None if show.capabilities is None else frozenset(map(intern, show.capabilities))
     return Shown(names, blob[1] if blob else None)
@@ -126,7 +127,8 @@ def parse_daemon(body: bytes) -> str | None:
     return status.version[:_MAX_VERSION_CHARS] if status.schema.startswith("sollold.") else None
 
 
-def _decode(body: bytes, kind: type[_T]) -> _T:
+def decode(body: bytes, kind: type[_T]) -> _T:
+    """Read a body. Raises `ReplyError` with a phrase that says what it is instead."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as exc:
@@ -156,8 +158,8 @@ def _model(entry: dict[str, Any], shared: Shared) -> ModelView | None:
         key=key,
         name=intern(name),
         digest=digest,
-        size_bytes=_integer(entry, "size") or 0,
-        modified_at=_text(entry, "modified_at"),
+        size_bytes=integer_of(entry, "size") or 0,
+        modified_at=text_of(entry, "modified_at"),
         capabilities=capabilities,
         is_remote=bool(entry.get("remote_model") or entry.get("remote_host")),
         entry=entry,
@@ -172,27 +174,47 @@ def _resident(entry: dict[str, Any]) -> ResidentView | None:
     return ResidentView(
         key=key,
         digest=digest,
-        context_length=_integer(entry, "context_length"),
-        expires_at=_text(entry, "expires_at"),
-        size_bytes=_integer(entry, "size") or 0,
-        size_vram_bytes=_integer(entry, "size_vram") or 0,
+        context_length=integer_of(entry, "context_length"),
+        expires_at=text_of(entry, "expires_at"),
+        size_bytes=integer_of(entry, "size") or 0,
+        size_vram_bytes=integer_of(entry, "size_vram") or 0,
         entry=entry,
     )
 
 
 def _name(entry: dict[str, Any]) -> str:
-    return _text(entry, "name") or _text(entry, "model")
+    return text_of(entry, "name") or text_of(entry, "model")
 
 
 def _digest(entry: dict[str, Any]) -> Digest:
-    return Digest(intern(_text(entry, "digest").removeprefix("sha256:").lower()))
+    return Digest(intern(text_of(entry, "digest").removeprefix("sha256:").lower()))
 
 
-def _text(entry: dict[str, Any], field: str) -> str:
+def text_of(entry: dict[str, Any], field: str) -> str:
+    """Return a field that has to be a text; empty when it is none."""
     value = entry.get(field)
     return value if isinstance(value, str) else ""
 
 
-def _integer(entry: dict[str, Any], field: str) -> int | None:
+def integer_of(entry: dict[str, Any], field: str) -> int | None:
+    """Return a field that has to be a whole number; None when it is none."""
     value = entry.get(field)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def count_of(entry: dict[str, Any], field: str) -> int | None:
+    """Return a field that has to be a positive number of reasonable size; None when it is none."""
+    value = integer_of(entry, field)
+    return value if value is not None and 0 < value < _MAX_COUNT else None
+
+
+def table_of(entry: dict[str, Any], field: str) -> dict[str, Any]:
+    """Return a field that has to be an object; empty when it is none."""
+    value = entry.get(field)
+    return value if isinstance(value, dict) else {}
+
+
+def texts_of(entry: dict[str, Any], field: str) -> tuple[str, ...]:
+    """Return the texts of a field that has to be a list; empty when it is none."""
+    value = entry.get(field)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()

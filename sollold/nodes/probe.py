@@ -14,6 +14,7 @@ from sollold.core.health import ProbeFailed
 from sollold.core.model import NodeState
 from sollold.nodes.capabilities import Capabilities
 from sollold.nodes.resolve import resolve as resolve_name
+from sollold.nodes.tls import TlsContexts
 from sollold.nodes.tools import ProbeSettings
 from sollold.nodes.watch import NodeWatch
 
@@ -46,6 +47,8 @@ class Prober:
         secret_of: Callable[[str], str | None],
         settings: ProbeSettings | None = None,
         sources: StaticSources | None = None,
+        tls: TlsContexts | None = None,
+        has_work: Callable[[NodeId], bool] = lambda _: False,
         resolve: Callable[[str, int], Awaitable[Sequence[str]]] = resolve_name,
     ) -> None:
         self.registry = registry
@@ -53,6 +56,8 @@ class Prober:
         self.clock = clock
         self.secret_of = secret_of
         self.settings = settings or ProbeSettings()
+        self.tls = tls or TlsContexts()
+        self.has_work = has_work
         self.capabilities = Capabilities()
         self.first_round = asyncio.Event()
         """Set once every node known at the start was probed."""
@@ -98,8 +103,11 @@ class Prober:
         """Probe everything once, models and capabilities included, and wait for it."""
         await self._read_sources(is_first=self._awaited is None)
         self._sync()
-        await asyncio.gather(*(self._visit(watch) for watch in self._watches.values()))
-        self._sync()
+        visited: set[NodeId] = set()
+        while fresh := self._watches.keys() - visited:
+            await asyncio.gather(*(self._visit(self._watches[node]) for node in fresh))
+            visited |= fresh
+            self._sync()
         self.registry.tick()
         self._awaited = set()
         self.first_round.set()
@@ -127,8 +135,7 @@ class Prober:
         """Have a node probed and its models listed soon. No await."""
         watch = self._watches.get(node)
         if watch is not None:
-            watch.catalogue.due_s = 0.0
-            watch.wake.set()
+            watch.kick()
 
     def use_sources(self, sources: StaticSources) -> None:
         """Replace the sources; they are read at the next poll, or by `reload`. No await."""
@@ -173,11 +180,14 @@ class Prober:
     def _sync(self) -> None:
         """Watch exactly the nodes there are."""
         current = self.registry.ids()
+        for node in current - self._watches.keys():
+            self._watches[node] = NodeWatch(node, self)
+            if self._awaited:
+                # A node of the first round may go on under the name of its kind.
+                self._awaited.add(node)
         for node in self._watches.keys() - current:
             self._watches.pop(node).close()
             self._mark_probed(node)
-        for node in current - self._watches.keys():
-            self._watches[node] = NodeWatch(node, self)
 
     async def _keep_loops(self, group: asyncio.TaskGroup) -> None:
         while True:
@@ -199,6 +209,8 @@ class Prober:
             started_s = self.clock()
             await self._round(watch, is_full=is_first)
             is_first = False
+            if self._awaited:
+                self._sync()
             self._mark_probed(watch.node)
             await self._pause(watch, started_s)
 
@@ -220,12 +232,14 @@ class Prober:
             pause_s = self.settings.peer_s
         else:
             pause_s = self.registry.next_probe_in_s(watch.node, self._dice())
+        pause_s = max(pause_s, watch.gap_s)
         try:
             async with asyncio.timeout(pause_s):
                 await watch.wake.wait()
         except TimeoutError:
             pass
-        least_s = started_s + self.settings.least_gap_s - self.clock()
+        least_gap_s = max(self.settings.least_gap_s, min(watch.gap_s, self.settings.cloud_retry_s))
+        least_s = started_s + least_gap_s - self.clock()
         if least_s > 0:
             await asyncio.sleep(least_s)
 
@@ -253,7 +267,7 @@ class Prober:
         down = {view.id for view in self.registry.fleet().nodes if view.state is NodeState.DOWN}
         asked = [watch for node, watch in self._watches.items() if node not in down]
         if asked:
-            await asyncio.wait([watch.catalogue.start() for watch in asked], timeout=limit_s)
+            await asyncio.wait([watch.refresh() for watch in asked], timeout=limit_s)
 
     # Sources
 

@@ -25,6 +25,8 @@ from sollold.core.model import (
     Reason,
     ResidentView,
 )
+from sollold.nodes.offer import Offer
+from sollold.nodes.tls import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +39,7 @@ Judgement = tuple[NodeState, str, Reason | None, bool, bool, bool, float]
 
 _LEARNED = (
     "has_answered",
+    "found_kind",
     "health",
     "judgement",
     "loaded_s",
@@ -48,6 +51,7 @@ _LEARNED = (
     "residents",
     "seen_s",
     "since_s",
+    "told_slots",
     "version",
 )
 
@@ -69,6 +73,10 @@ class ProbeTarget(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     key_env: str | None
     is_peer: bool
+    is_kind_given: bool = False
+    """Configuration says what it speaks."""
+    trust: Trust | None = None
+    offer: Offer = Offer()
 
 
 class PeerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +96,7 @@ class Record:
     __slots__ = (
         "addresses",
         "claims",
+        "found_kind",
         "has_answered",
         "health",
         "id",
@@ -104,6 +113,7 @@ class Record:
         "seen_s",
         "since_s",
         "target",
+        "told_slots",
         "version",
         "view",
     )
@@ -118,9 +128,13 @@ class Record:
         self.judgement, self.reason = judge(self.health, now_s)
         self.since_s = now_s
         self.has_answered = False
+        self.found_kind: NodeKind | None = None
+        """What it turned out to be, where configuration does not say."""
         self.peer_version: str | None = None
         """Set while another sollold answers there; empty when it did not say which version."""
         self.version: str | None = None
+        self.told_slots: int | None = None
+        """Parallel requests per model, as the node itself says."""
         self.models: dict[ModelKey, ModelView] = {}
         self.residents: tuple[ResidentView, ...] = ()
         self.loaded_s: dict[ModelKey, float] = {}
@@ -139,7 +153,7 @@ class Record:
     @property
     def kind(self) -> NodeKind:
         """What the node speaks; Ollama until something else is known."""
-        return self.candidate.kind or NodeKind.OLLAMA
+        return self.candidate.kind or self.found_kind or NodeKind.OLLAMA
 
     @property
     def is_visible(self) -> bool:
@@ -201,7 +215,7 @@ def build_view(record: Record, now_s: float) -> NodeView:
         since_s=record.since_s,
         found_by=tuple(record.claims),
         tier=candidate.tier,
-        slots=candidate.slots,
+        slots=record.told_slots if candidate.slots is None else candidate.slots,
         version=record.version,
         is_routable=is_routable,
         is_ejected=is_ejected,
@@ -220,7 +234,14 @@ def build_view(record: Record, now_s: float) -> NodeView:
 def probe_target(record: Record) -> ProbeTarget:
     """Return the record as a prober sees it; the same object until that changes."""
     # Every request asks for it. What it is made of is replaced, never changed.
-    made_of = (record.id, record.place, record.addresses, record.claims, record.peer_version)
+    made_of = (
+        record.id,
+        record.place,
+        record.addresses,
+        record.claims,
+        record.peer_version,
+        record.found_kind,
+    )
     known = record.target
     if known is not None and all(map(is_, known[0], made_of)):
         return known[1]
@@ -231,6 +252,9 @@ def probe_target(record: Record) -> ProbeTarget:
         addresses=record.addresses,
         key_env=record.candidate.key_env,
         is_peer=record.peer_version is not None,
+        is_kind_given=record.candidate.kind is not None,
+        trust=record.candidate.trust,
+        offer=record.candidate.offer,
     )
     record.target = (made_of, target)
     return target

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sollold.core import health as hl
 from sollold.core.health import Drain, HealthPolicy, ProbeOk, TrafficOk
-from sollold.core.model import Fleet, NodeId, NodeView
+from sollold.core.model import NodeKind
 from sollold.errors import NodeNotFound
 from sollold.nodes.announce import Announcer
 from sollold.nodes.candidates import SOURCES
@@ -21,7 +21,6 @@ from sollold.nodes.own import OwnAddresses
 from sollold.nodes.records import (
     PeerView,
     ProbeTarget,
-    build_view,
     confirm_residents,
     is_plainly_up,
     judge,
@@ -29,12 +28,22 @@ from sollold.nodes.records import (
     peer_view,
     probe_target,
 )
+from sollold.nodes.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sollold.core.health import Observation
-    from sollold.core.model import Digest, LoadOptions, ModelKey, ModelView, ResidentView
+    from sollold.core.model import (
+        Digest,
+        Fleet,
+        LoadOptions,
+        ModelKey,
+        ModelView,
+        NodeId,
+        NodeView,
+        ResidentView,
+    )
     from sollold.nodes.announce import EventHandler
     from sollold.nodes.candidates import Candidate
     from sollold.nodes.records import Record
@@ -42,7 +51,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_NODES = 1024
-_QUIET_S = 5.0
 
 
 class Registry:
@@ -62,10 +70,7 @@ class Registry:
         self._clock = clock
         self._announcer = Announcer(on_event)
         self._members = Members(self, own or OwnAddresses(), ranks, max_nodes)
-        self._fleet = Fleet(0, ())
-        self._is_stale = False
-        self._quiet: set[NodeId] = set()
-        self._quiet_since_s = clock()
+        self._snapshot = Snapshot(clock())
         self._next_change_s = inf
         self._on_doubt: Callable[[NodeId], None] | None = None
 
@@ -76,23 +81,14 @@ class Registry:
         now_s = self._clock()
         if now_s >= self._next_change_s:
             self._sweep(now_s)
-        if self._quiet and now_s - self._quiet_since_s >= _QUIET_S:
-            self._show_quiet(now_s)
-        if self._is_stale:
-            self._is_stale = False
-            views = tuple(self._view(r, now_s) for r in self._members if r.is_visible)
-            self._fleet = Fleet(self._fleet.generation + 1, views)
-        return self._fleet
+        return self._snapshot.fleet(self._members, now_s)
 
     def get(self, node: NodeId) -> NodeView | None:
         """Return one node's view, its newest probe included; None when it is unknown."""
         self.fleet()
         record = self._members.get(node)
-        if record is None or not record.is_visible:
-            return None
-        if node in self._quiet:
-            return build_view(record, self._clock())
-        return self._view(record, self._clock())
+        is_seen = record is not None and record.is_visible
+        return self._snapshot.view(record, self._clock()) if record and is_seen else None
 
     def peers(self) -> tuple[PeerView, ...]:
         """Return the other daemons that were met."""
@@ -250,11 +246,30 @@ class Registry:
 
     # Facts
 
-    def set_version(self, node: NodeId, version: str) -> None:
+    def set_version(self, node: NodeId, version: str | None) -> None:
         """Note the node's version."""
         record = self._members.get(node)
         if record is not None and record.version != version:
             record.version = version
+            self.changed(record)
+            self._announcer.tell()
+
+    def set_kind(self, node: NodeId, kind: NodeKind) -> None:
+        """Note what a node turned out to speak; what was known of another server is dropped."""
+        record = self._members.get(node)
+        if record is None or record.kind is kind or record.candidate.kind is not None:
+            return
+        log.info("node %s is of kind %s", record.place, kind)
+        record.models, record.version, record.told_slots = {}, None, None
+        self._replace_residents(record, ())
+        self._members.set_kind(record, kind)
+        self._announcer.tell()
+
+    def set_slots(self, node: NodeId, slots: int | None) -> None:
+        """Note how many parallel requests per model the node says it takes."""
+        record = self._members.get(node)
+        if record is not None and record.told_slots != slots:
+            record.told_slots = slots
             self.changed(record)
             self._announcer.tell()
 
@@ -289,8 +304,8 @@ class Registry:
     ) -> None:
         """Note that a request of ours loaded a model; the node's next list confirms it or not."""
         record = self._members.get(node)
-        if record is None:
-            return
+        if record is None or record.kind is not NodeKind.OLLAMA:
+            return  # Others have in memory what they say they have.
         noted = note_load(record, key, digest, options, context_length, self._clock())
         if noted is not None:
             others = tuple(r for r in record.residents if r.digest != digest)
@@ -309,14 +324,14 @@ class Registry:
     def left(self, record: Record, text: str) -> None:
         """Take in that a record is gone."""
         self.changed(record)
-        self._quiet.discard(record.id)
+        self._snapshot.quiet.discard(record.id)
         if record.is_visible:
             self._announcer.left(record, text)
 
     def changed(self, record: Record) -> None:
         """Have the record's view made anew for the next reader, and subscribers told."""
         record.view = None
-        self._is_stale = True
+        self._snapshot.is_stale = True
         self._announcer.mark()
 
     # Inside
@@ -334,7 +349,7 @@ class Registry:
     def _answered(self, record: Record, seen: ProbeOk, now_s: float) -> None:
         record.seen_s = now_s
         record.probe_ms = seen.latency_s * 1000
-        self._quiet.add(record.id)
+        self._snapshot.quiet.add(record.id)
         if not record.has_answered:
             was_visible = record.is_visible
             record.has_answered = True
@@ -348,7 +363,7 @@ class Registry:
         judgement, reason = judge(record.health, now_s)
         if reason != record.reason:
             record.reason = reason
-            self._quiet.add(record.id)
+            self._snapshot.quiet.add(record.id)
         if judgement == before:
             return
         record.judgement = judgement
@@ -363,26 +378,11 @@ class Registry:
         for record in self._members:
             self._judge(record, now_s)
 
-    def _show_quiet(self, now_s: float) -> None:
-        """Let views catch up with what only became older, all at once and not too often."""
-        for node in self._quiet:
-            record = self._members.get(node)
-            if record is not None:
-                record.view = None
-        self._quiet.clear()
-        self._quiet_since_s = now_s
-        self._is_stale = True
-
-    def _view(self, record: Record, now_s: float) -> NodeView:
-        if record.view is None:
-            record.view = build_view(record, now_s)
-        return record.view
-
     def _replace_residents(self, record: Record, residents: tuple[ResidentView, ...]) -> None:
         before, record.residents = record.residents, residents
         if [_essence(r) for r in residents] == [_essence(r) for r in before]:
             if residents != before:
-                self._quiet.add(record.id)
+                self._snapshot.quiet.add(record.id)
             return
         self.changed(record)
         self._announcer.residents(record, before, self._clock())

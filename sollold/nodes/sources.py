@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 
 from sollold.config.address import OLLAMA_PORT, parse_ollama_host
 from sollold.config.hosts import read_hosts
+from sollold.config.pin import parse_pin
 from sollold.core.model import NodeKind
+from sollold.core.names import key_of
 from sollold.nodes.candidates import CONFIG, HOSTS_FILE, LOCALHOST, OLLAMA_HOST, Candidate
+from sollold.nodes.offer import Offer
+from sollold.nodes.tls import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,4 +112,16 @@ def _configured(node: Node) -> Candidate:
         slots=node.slots,
         key_env=node.key_env,
         mac=node.mac,
+        trust=_trust(node),
+        offer=Offer(
+            name=node.model,
+            names=tuple((node.models or {}).items()),
+            same_as_ollama=frozenset(filter(None, map(key_of, node.same_as_ollama))),
+        ),
     )
+
+
+def _trust(node: Node) -> Trust | None:
+    if node.ca_file is None and node.pin is None:
+        return None
+    return Trust(ca_file=node.ca_file, pin=None if node.pin is None else parse_pin(node.pin))

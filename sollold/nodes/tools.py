@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine, Sequence
 
+    from sollold.core.model import NodeId
     from sollold.nodes.capabilities import Capabilities
     from sollold.nodes.client import NodeClient
     from sollold.nodes.registry import Registry
+    from sollold.nodes.tls import TlsContexts
 
 
 class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,10 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
     peer_s: float = 60.0
     least_gap_s: float = 0.1
     """Between two rounds of one node, however often it is asked for."""
+    cloud_s: float = 60.0
+    """Between two looks at a server of OpenAI's API that answers: not all are in the house."""
+    cloud_retry_s: float = 10.0
+    """The same after a failure, and at least, however often it is asked for."""
 
 
 class Tools(Protocol):
@@ -50,6 +56,9 @@ class Tools(Protocol):
     capabilities: Capabilities
     clock: Callable[[], float]
     secret_of: Callable[[str], str | None]
+    tls: TlsContexts
+    has_work: Callable[[NodeId], bool]
+    """Whether requests of ours run on a node."""
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         """Return a name's literals. Raises OSError."""

@@ -9,10 +9,13 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sollold.core.health import Frozen, Misconfigured, ProbeFailed, ProbeOk, Warming
+from sollold.core.health import Frozen, Misconfigured, ProbeFailed, ProbeOk
 from sollold.core.model import NodeKind
+from sollold.nodes.ask import Target
 from sollold.nodes.catalogue import CatalogueWatch, join
-from sollold.nodes.client import Memory, Peer, Target, Version
+from sollold.nodes.client import Memory, Peer, Stranger, Version
+from sollold.nodes.foreign import ForeignWatch, weight
+from sollold.nodes.llama import is_llama_server
 from sollold.nodes.own import is_literal
 from sollold.nodes.race import first_good
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from sollold.core.health import Observation
     from sollold.core.model import Digest, NodeId
-    from sollold.nodes.client import Failure
+    from sollold.nodes.ask import Failure
     from sollold.nodes.records import ProbeTarget
     from sollold.nodes.tools import Tools
 
@@ -46,23 +49,44 @@ class NodeWatch:
         self._was_frozen = False
         self._resolving: asyncio.Task[None] | None = None
         self._freezing: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._foreign: ForeignWatch | None = None
+        self._looked_s = float("-inf")
 
     async def round(self, *, is_full: bool = False) -> None:
         """Probe once; `is_full` also lists the models and waits for the list."""
         target = self._tools.registry.target(self.node)
         if target is None:
             return
-        if target.kind is not NodeKind.OLLAMA:
-            text = f'nodes of kind "{target.kind}" are not supported by this version'
-            self._observe(Misconfigured(text))
-            return
         places = await self._places(target)
-        if isinstance(places, ProbeFailed):
+        if isinstance(places, ProbeFailed | Misconfigured):
             self._failed(places)
+        elif places and target.kind is not NodeKind.OLLAMA:
+            await self._look(places, target)
         elif places and not await self._ask_briefly(places, target, is_full=is_full):
             await self._ask_who(places, target, is_full=is_full)
         if is_full:
             await self.catalogue.listed()
+
+    def kick(self) -> None:
+        """Have everything looked at soon. No await."""
+        self.catalogue.due_s = 0.0
+        if self._foreign is not None:
+            self._foreign.forget()
+        self.wake.set()
+
+    def refresh(self) -> asyncio.Task[None]:
+        """Have the models listed; callers at the same time share one question. No await."""
+        if self._foreign is None:
+            return self.catalogue.start()
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = self._tools.spawn(self._refresh(), f"refresh {self.node}")
+        return self._refreshing
+
+    @property
+    def gap_s(self) -> float:
+        """How long the node is to be left alone after a round, if nothing happens."""
+        return 0.0 if self._foreign is None else self._foreign.gap_s
 
     async def is_frozen(self) -> bool:
         """Whether the node leaves two fresh connections unanswered; callers share one check."""
@@ -74,14 +98,19 @@ class NodeWatch:
     def close(self) -> None:
         """End the work in the background. No await."""
         self.catalogue.close()
-        for task in (self._resolving, self._freezing):
+        for task in (self._resolving, self._freezing, self._refreshing):
             if task is not None:
                 task.cancel()
 
     # Where
 
-    async def _places(self, target: ProbeTarget) -> list[Target] | ProbeFailed:
+    async def _places(self, target: ProbeTarget) -> list[Target] | ProbeFailed | Misconfigured:
         """Return the addresses to try, best first; none when the node is gone."""
+        if target.trust is not None and self._tools.tls.known(target.trust) is None:
+            try:
+                await asyncio.to_thread(self._tools.tls.make, target.trust)
+            except OSError as exc:
+                return Misconfigured(f"its ca_file cannot be used: {exc.strerror or exc}")
         if not is_literal(target.place.address.host):
             await self._look_up(target)
             found = self._tools.registry.target(self.node)
@@ -103,6 +132,7 @@ class NodeWatch:
             path=place.path,
             host=place.address.host,
             key=self._tools.secret_of(target.key_env) if target.key_env else None,
+            tls=None if target.trust is None else self._tools.tls.known(target.trust),
         )
 
     async def _look_up(self, target: ProbeTarget) -> None:
@@ -134,13 +164,24 @@ class NodeWatch:
         limit_s = tools.settings.limit_s
         calls = [partial(tools.client.version, place, limit_s) for place in places]
         index, answers = await first_good(
-            calls, lambda answer: isinstance(answer, Version | Peer), tools.settings.race_s
+            calls,
+            lambda answer: isinstance(answer, Version | Peer | Stranger),
+            tools.settings.race_s,
         )
         answer = answers[0] if index >= 0 else worst(answers)
+        if isinstance(answer, Stranger):
+            await self._meet(answer, places, target)
+            return
         if not isinstance(answer, Version | Peer):
-            self._failed(answer)
+            index = answers.index(answer)
+            if await self._is_llama(answer, places[index], target):
+                await self._meet(Stranger(NodeKind.LLAMA_SERVER), places, target)
+            else:
+                self._failed(answer)
             return
         self._good = places[index]
+        if not target.is_kind_given and isinstance(answer, Version):
+            tools.registry.set_kind(self.node, NodeKind.OLLAMA)
         found = answer if isinstance(answer, Peer) else await self._identify(target)
         if found is not None:
             tools.registry.mark_peer(self.node, found.version)
@@ -221,6 +262,59 @@ class NodeWatch:
     def _observe(self, seen: Observation) -> None:
         self._tools.registry.observe(self.node, seen)
 
+    # Other servers than Ollama
+
+    async def _look(self, places: Sequence[Target], target: ProbeTarget) -> None:
+        """Look at a server of another kind; one that turns out to be no such is asked who it is."""
+        if self._foreign is None or self._foreign.kind is not target.kind:
+            self._foreign = ForeignWatch(self.node, target.kind, self._tools)
+        self._looked_s = self._tools.clock()
+        failure = await self._foreign.round(places, target)
+        if failure is None:
+            return
+        self._failed(failure)
+        if isinstance(failure, Misconfigured) and not target.is_kind_given:
+            await self._ask_who(places, target, is_full=True)
+
+    async def _is_llama(self, answer: Failure, place: Target, target: ProbeTarget) -> bool:
+        """Tell a llama-server whose signature a proxy took off."""
+        if target.kind is not NodeKind.OLLAMA or target.is_kind_given:
+            return False
+        if not isinstance(answer, Misconfigured):
+            return False
+        return await is_llama_server(self._tools.client, place, self._tools.settings.limit_s)
+
+    async def _meet(
+        self, stranger: Stranger, places: Sequence[Target], target: ProbeTarget
+    ) -> None:
+        """Take a node for what it turned out to be, unless configuration says otherwise."""
+        if target.is_kind_given:
+            remedy = f'write kind = "{stranger.kind}", or leave kind out'
+            port = target.place.address.port
+            self._failed(
+                Misconfigured(f"a llama.cpp server answers on {port}, not Ollama; {remedy}")
+            )
+            return
+        is_known = target.kind is stranger.kind
+        self.catalogue.forget()
+        self._tools.registry.set_kind(self.node, stranger.kind)
+        known = self._tools.registry.target(self.node)
+        # Under a new name it is looked at by a new watch.
+        if known is not None and not is_known:
+            await self._look(places, known)
+
+    async def _refresh(self) -> None:
+        """Look once more, unless it was looked at so lately that it has to be left alone."""
+        target = self._tools.registry.target(self.node)
+        if target is None or self._foreign is None or target.kind is not self._foreign.kind:
+            return
+        if self._tools.clock() < self._looked_s + self.gap_s:
+            return
+        places = await self._places(target)
+        if isinstance(places, list) and places:
+            self._foreign.forget()
+            await self._look(places, target)
+
     # Frozen
 
     async def _check_frozen(self) -> None:
@@ -239,28 +333,18 @@ class NodeWatch:
             self._failed(Frozen("two probes unanswered while requests wait"))
         elif isinstance(answer, Version):
             self._observe(ProbeOk(answer.latency_s))
-        elif not isinstance(answer, Peer):
+        elif not isinstance(answer, Peer | Stranger):
             self._was_frozen = isinstance(answer, ProbeFailed) and answer.is_refused
             self._failed(answer)
         self.wake.set()
 
 
-def worst(answers: Sequence[Version | Peer | Failure]) -> Failure:
-    """Return the failure that says most; refused only when every address refuses."""
-    failures = [answer for answer in answers if not isinstance(answer, Version | Peer)]
-    return min(failures, key=_weight)
+def worst(answers: Sequence[Version | Peer | Stranger | Failure]) -> Failure:
+    """Return the failure that says most."""
+    failures = [one for one in answers if not isinstance(one, Version | Peer | Stranger)]
+    return min(failures, key=weight)
 
 
-def _weight(failure: Failure) -> int:
-    match failure:
-        case Misconfigured():
-            return 0
-        case Warming():
-            return 1
-        case _:
-            return 3 if failure.is_refused else 2
-
-
-def is_sign_of_life(answer: Version | Peer | Failure) -> bool:
+def is_sign_of_life(answer: Version | Peer | Stranger | Failure) -> bool:
     """Whether somebody answered, if only with a refusal."""
     return not isinstance(answer, ProbeFailed) or answer.code not in _SILENT

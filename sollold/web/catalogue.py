@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from sollold.wire import catalogue as merge
+from sollold.wire.show import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sollold.core.model import Digest, Fleet, ModelKey
+    from sollold.core.model import Digest, Fleet, ModelKey, ModelView
 
-_NATIVE = "application/json; charset=utf-8"
+NATIVE = "application/json; charset=utf-8"
 
 
 class Catalogue:
@@ -41,6 +42,18 @@ class Catalogue:
             self._digests = (fleet.generation, merge.preferred_digests(fleet))
         return self._digests[1].get(model)
 
+    def show(self, model: ModelKey, digest: Digest) -> bytes | None:
+        """Return the body of `/api/show`; None where an Ollama node has to be asked."""
+        found: ModelView | None = None
+        for node in self._fleet().nodes:
+            view = node.models.get(model)
+            if view is None or view.digest != digest:
+                continue
+            if view.engine is None and node.is_routable:
+                return None
+            found = found if view.engine is None else found or view
+        return None if found is None or found.engine is None else show(found, found.engine)
+
     async def root(self, request: web.Request) -> web.Response:
         """Answer `/` on the API listener."""
         return _answer(b"Ollama is running", "text/plain; charset=utf-8")
@@ -48,15 +61,15 @@ class Catalogue:
     async def version(self, request: web.Request) -> web.Response:
         """Answer `/api/version`."""
         body = self._cached("version", lambda fleet: merge.version(fleet, self._version_floor))
-        return _answer(body, _NATIVE)
+        return _answer(body, NATIVE)
 
     async def tags(self, request: web.Request) -> web.Response:
         """Answer `/api/tags`."""
-        return _answer(self._cached("tags", merge.tags), _NATIVE)
+        return _answer(self._cached("tags", merge.tags), NATIVE)
 
     async def ps(self, request: web.Request) -> web.Response:
         """Answer `/api/ps`."""
-        return _answer(self._cached("ps", merge.ps), _NATIVE)
+        return _answer(self._cached("ps", merge.ps), NATIVE)
 
     async def v1_models(self, request: web.Request) -> web.Response:
         """Answer `/v1/models`."""

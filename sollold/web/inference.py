@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from sollold.core.model import Dialect, TaskKind, WaitingRequest
+from sollold.core.model import Dialect, NodeKind, TaskKind, WaitingRequest
 from sollold.core.names import Source, key_of, split_source
-from sollold.errors import Draining, ModelNotFound, NoEligibleNode, UpstreamError
+from sollold.errors import (
+    Draining,
+    ModelNotFound,
+    NoEligibleNode,
+    UpstreamError,
+)
 from sollold.routing.job import Job
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
 from sollold.web.body import BRIEF_BYTES
 from sollold.web.caller import deadline_s, priority_of
+from sollold.web.catalogue import NATIVE
 from sollold.web.client_stream import client_tuner
 from sollold.web.context import CONTEXT
 from sollold.web.edge import error_response
@@ -143,7 +149,7 @@ class InferenceApi:
             return _unknown(request, route, seen.model, source)
         if route is InferenceRoute.API_SHOW:
             return await self._show(request, body, key, digest)
-        if seen.is_unload:
+        if seen.is_unload and self._ollamas(key, digest):
             return await self._unload(request, body, key, digest)
         return await self._infer(request, route, body, seen, key, digest)
 
@@ -265,8 +271,9 @@ class InferenceApi:
     async def _let_a_node_judge(
         self, request: web.Request, body: StoredBody, status: int, text: str
     ) -> web.StreamResponse:
-        """Have a live node word its own refusal; ours when there is none."""
-        live = [node for node in self._fleet().nodes if node.is_routable]
+        """Have a live Ollama word its own refusal; ours when there is none."""
+        ollamas = [node for node in self._fleet().nodes if node.kind is NodeKind.OLLAMA]
+        live = [node for node in ollamas if node.is_routable]
         nodes = [node.id for node in sorted(live, key=lambda node: node.is_ejected)][:2]
         try:
             reply = await self._plain.ask_first(
@@ -281,6 +288,9 @@ class InferenceApi:
     async def _show(
         self, request: web.Request, body: StoredBody, key: ModelKey, digest: Digest
     ) -> web.StreamResponse:
+        told = self._catalogue.show(key, digest)
+        if told is not None:
+            return web.Response(body=told, headers={"Content-Type": NATIVE})
         nodes = self._holders(key, digest)
         reply = await self._plain.ask_first(
             nodes, self._own_heads(request, body), _upstream_body(body), _is_fine
@@ -290,7 +300,7 @@ class InferenceApi:
     async def _unload(
         self, request: web.Request, body: StoredBody, key: ModelKey, digest: Digest
     ) -> web.StreamResponse:
-        """Send an unload to every live holder.
+        """Send an unload to every live Ollama that holds the model; others keep what they have.
 
         What is known of loaded models may be old, and shows one name of those that share weights.
         """
@@ -311,16 +321,12 @@ class InferenceApi:
         raise NoEligibleNode("no node to unload the model from")
 
     def _holders(self, key: ModelKey, digest: Digest) -> list[NodeId]:
-        """Return live holders of a model, those that answer best first.
+        """Return the live Ollama nodes that hold a model, those that answer best first.
 
         Raises:
-            NoEligibleNode: every holder is down.
+            NoEligibleNode: every one of them is down.
         """
-        holders = [
-            node
-            for node in self._fleet().nodes
-            if key in node.models and node.models[key].digest == digest
-        ]
+        holders = self._ollamas(key, digest)
         live = [node for node in holders if node.is_routable]
         if not live:
             names = ", ".join(f"{node.id} ({_why(node)})" for node in holders[:8])
@@ -328,6 +334,15 @@ class InferenceApi:
                 f"every node that holds '{key}' is down: {names}", retry_after_s=10
             )
         return [node.id for node in sorted(live, key=lambda node: node.is_ejected)]
+
+    def _ollamas(self, key: ModelKey, digest: Digest) -> list[NodeView]:
+        return [
+            node
+            for node in self._fleet().nodes
+            if node.kind is NodeKind.OLLAMA
+            and key in node.models
+            and node.models[key].digest == digest
+        ]
 
 
 async def _look(route: InferenceRoute, body: StoredBody) -> Peek:

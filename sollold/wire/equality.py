@@ -26,30 +26,30 @@ class Equality:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[NodeView, tuple[object, ...], NodeView]] = {}
+        self._adopted: dict[ModelKey, ModelView] = {}
 
     def apply(self, nodes: Sequence[NodeView]) -> tuple[NodeView, ...]:
         """Return the nodes, with every declared model under the digest it takes part with."""
         wanted = {key for node in nodes for key in _declared(node)}
         if not wanted:
             self._known.clear()
+            self._adopted = {}
             return tuple(nodes)
         ollamas = tuple(node for node in nodes if node.kind is NodeKind.OLLAMA)
         found = preferred_views(Fleet(0, ollamas), wanted)
-        adopted = {key: view for key, view in found.items() if not view.is_remote}
-        known, self._known = self._known, {}
-        return tuple(self._apply_to(node, adopted, known) for node in nodes)
+        self._adopted = {key: view for key, view in found.items() if not view.is_remote}
+        names = {node.id for node in nodes}
+        self._known = {name: entry for name, entry in self._known.items() if name in names}
+        return tuple(map(self.apply_again, nodes))
 
-    def _apply_to(
-        self,
-        node: NodeView,
-        adopted: dict[ModelKey, ModelView],
-        known: dict[str, tuple[NodeView, tuple[object, ...], NodeView]],
-    ) -> NodeView:
+    def apply_again(self, node: NodeView) -> NodeView:
+        """Return a later view of one node, given what the others held at the last `apply`."""
+        adopted = self._adopted
         models = {key: _adopt(node.models[key], adopted.get(key)) for key in _declared(node)}
         if not models:
             return node
         made_of = tuple((view.digest, view.modified_at) for view in models.values())
-        entry = known.get(node.id)
+        entry = self._known.get(node.id)
         if entry is None or entry[0] is not node or entry[1] != made_of:
             residents = tuple(_follow(resident, models) for resident in node.residents)
             changed = replace(node, models={**node.models, **models}, residents=residents)

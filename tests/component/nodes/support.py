@@ -12,8 +12,9 @@ from aiohttp import web
 
 from sollold.core.health import HealthPolicy
 from sollold.core.model import NodeId, NodeState, NodeView
+from sollold.nodes.ask import Asker, Target, probe_session
 from sollold.nodes.candidates import Candidate
-from sollold.nodes.client import NodeClient, Target, probe_session
+from sollold.nodes.client import NodeClient
 from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.tools import ProbeSettings
@@ -54,7 +55,7 @@ class Bench:
         self._changed = asyncio.Event()
         self.registry.subscribe(self._changed.set)
         self._session = probe_session()
-        self.client = NodeClient(self._session)
+        self.client = NodeClient(Asker(self._session))
         self.prober = Prober(
             self.registry,
             self.client,

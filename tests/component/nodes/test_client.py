@@ -12,17 +12,16 @@ import pytest
 from aiohttp import web
 
 from sollold.core.health import Misconfigured, ProbeFailed, Warming
-from sollold.nodes.client import (
+from sollold.core.model import NodeKind
+from sollold.nodes.ask import (
     MAX_REPLY_BYTES,
-    Memory,
-    NodeClient,
-    Peer,
+    Asker,
     Target,
-    Version,
-    _explain,
     _explain_connect,
+    explain,
     probe_session,
 )
+from sollold.nodes.client import Memory, NodeClient, Peer, Stranger, Version
 from sollold.nodes.parse import Shown, Tags
 from tests.component.nodes.support import black_hole, target, web_server
 from tests.fakes.faults import Fault, FaultKind
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def client() -> AsyncIterator[NodeClient]:
     async with probe_session() as session:
-        yield NodeClient(session)
+        yield NodeClient(Asker(session))
 
 
 async def version(client: NodeClient, url: str, limit_s: float = 5.0) -> object:
@@ -159,7 +158,7 @@ async def test_no_connection(client: NodeClient) -> None:
 )
 def test_what_exceptions_are_called(exc: Exception, failure: tuple[str, str]) -> None:
     place = Target(scheme="http", address="10.0.0.1", port=1)
-    assert _explain(exc, place, "/x", 2.0) == ProbeFailed(*failure)
+    assert explain(exc, place, "/x", 2.0) == ProbeFailed(*failure)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +272,6 @@ _STRANGE = "answers with {}, not as Ollama does, on PORT"
 @pytest.mark.parametrize(
     ("status", "body", "headers", "text"),
     [
-        (404, "", {"Server": "llama.cpp"}, "a llama.cpp server answers on PORT, not Ollama"),
         (404, "Not Found", {}, "answers 404 to /api/version on PORT, not as Ollama does"),
         (200, "<!DOCTYPE html>", {}, _STRANGE.format("a web page")),
         (200, "Ollama is running", {}, _STRANGE.format("something not JSON")),
@@ -291,6 +289,15 @@ async def test_other_servers(
     async with web_server(answer) as url:
         found = await version(client, url)
         assert found == Misconfigured(text.replace("PORT", str(target(url).port)))
+
+
+@pytest.mark.parametrize("status", [404, 503, 401, 200])
+async def test_a_llama_server_signs_whatever_it_says(client: NodeClient, status: int) -> None:
+    def answer(request: web.Request) -> web.Response:
+        return web.json_response({}, status=status, headers={"Server": "llama.cpp"})
+
+    async with web_server(answer) as url:
+        assert await version(client, url) == Stranger(NodeKind.LLAMA_SERVER)
 
 
 async def test_a_redirect_is_not_followed(client: NodeClient) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from sollold.core import health as h
 from sollold.core.health import HealthPolicy
-from sollold.core.model import NodeId, NodeKind, NodeState
+from sollold.core.model import NodeId, NodeState
 from sollold.nodes.candidates import Candidate
 from sollold.nodes.own import OwnAddresses
 from sollold.nodes.sources import StaticSources
@@ -259,15 +259,6 @@ async def test_a_sollold_without_via_is_found_out_before_it_gets_work() -> None:
         assert bench.registry.fleet().nodes == ()
         assert bench.registry.peers()[0].version == "0.1.0"
         assert all(fields.get("to_state") != "up" for _, fields in bench.events)
-
-
-async def test_other_kinds_are_not_asked() -> None:
-    async with FakeNode() as node, Bench() as bench:
-        bench.add(node.url, kind=NodeKind.LLAMA_SERVER)
-        await bench.prober.probe_once()
-        assert "llama_server" in bench.told()
-        assert node.requests == []
-        assert not await bench.prober.is_frozen(NodeId("node"))
 
 
 async def test_a_changed_catalogue_is_seen() -> None:
