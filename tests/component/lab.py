@@ -21,6 +21,7 @@ from tests.fakes.node import FakeNode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tests.fakes.server import FakeServer
 
 IN_ORDER = {"weights": {"tier": 1000.0}}
 """Routing by which n1 is always the first choice, n2 the second, and so on."""
@@ -38,6 +39,7 @@ def listening_socket() -> socket.socket:
 class Lab:
     """Fake nodes and the daemon before them; an asynchronous context manager.
 
+    `others` are fakes of other kinds, listed after the nodes: n3 is the first after two nodes.
     `settings` are sections of the configuration by name: ``failover={"overdue_s": 0.2}``.
     """
 
@@ -45,11 +47,13 @@ class Lab:
         self,
         nodes: Sequence[FakeNode] | int = 1,
         *,
+        others: Sequence[FakeServer] = (),
         is_probing: bool = True,
         nodes_config: Sequence[dict[str, Any]] = (),
         **settings: dict[str, Any],
     ) -> None:
         self.nodes = [FakeNode() for _ in range(nodes)] if isinstance(nodes, int) else list(nodes)
+        self.others = list(others)
         self._settings: dict[str, Any] = {"discovery": {"enabled": False}, **settings}
         if nodes_config:
             self._settings["nodes"] = list(nodes_config)
@@ -63,7 +67,7 @@ class Lab:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
-            for node in self.nodes:
+            for node in (*self.nodes, *self.others):
                 await stack.enter_async_context(node)
             await self._start(stack)
             self._stack = stack.pop_all()
@@ -107,8 +111,14 @@ class Lab:
         config = msgspec.convert(self._settings, Config)
         is_ordered = self._settings.get("routing") is IN_ORDER
         nodes = tuple(
-            Node(url=node.url, name=f"n{number}", tier=min(10, number) if is_ordered else 5)
-            for number, node in enumerate(self.nodes, 1)
+            Node(
+                url=node.url,
+                name=f"n{number}",
+                kind=node.kind,
+                key_env=node.key_env,
+                tier=min(10, number) if is_ordered else 5,
+            )
+            for number, node in enumerate((*self.nodes, *self.others), 1)
         )
         return msgspec.structs.replace(config, nodes=nodes + config.nodes)
 

@@ -73,6 +73,7 @@ class Leak(msgspec.Struct, frozen=True):
 class FakeCloud(FakeServer):
     """One fake cloud. `settings` and `fault` may be changed at any time."""
 
+    kind = "openai"
     framing = Framing(counted_bytes=None)
 
     def __init__(

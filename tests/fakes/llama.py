@@ -5,6 +5,7 @@ As a program: `python -m tests.fakes.llama --port 0 --model tiny --slots 2 --rat
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
@@ -18,6 +19,8 @@ from tests.fakes.llama_engine import LlamaEngine, LlamaSettings, Vocabulary
 from tests.fakes.server import FakeServer
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from tests.fakes.httpd import Exchange, Fields
 
 JSON = "application/json; charset=utf-8"
@@ -37,6 +40,7 @@ _NO_ROOM_TOKENS = 1_000_000
 class FakeLlama(FakeServer):
     """One fake llama-server. `settings` and `fault` may be changed at any time."""
 
+    kind = "llama_server"
     framing = Framing(
         counted_bytes=None,
         is_dated=False,
@@ -59,15 +63,42 @@ class FakeLlama(FakeServer):
         self.engine = LlamaEngine(self.settings, self.watch)
         self.vocabulary = Vocabulary()
         self._loaded_s = 0.0
+        self._deaf: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen, and load for as long as the settings say."""
         self._loaded_s = time.monotonic() + self.settings.load_s
         await super().start()
 
+    async def close(self) -> None:
+        """End for good, with what is still generated for nobody."""
+        await self._end_deaf()
+        await super().close()
+
+    async def stop(self) -> None:
+        """Die as a killed process does."""
+        await self._end_deaf()
+        await super().stop()
+
     def forget(self) -> None:
         """Lose every prompt. No await."""
         self.engine.forget()
+
+    async def work(self, work: Coroutine[Any, Any, None], *, is_stream: bool) -> None:
+        """Generate, and stop when the client leaves if that is heard."""
+        if is_stream or self.settings.hears_leaving:
+            await work
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._deaf.add(task)
+        task.add_done_callback(self._deaf.discard)
+        await asyncio.shield(task)
+
+    async def _end_deaf(self) -> None:
+        for task in list(self._deaf):
+            task.cancel()
+        if self._deaf:
+            await asyncio.wait(self._deaf)
 
     @property
     def is_loading(self) -> bool:

@@ -1,4 +1,4 @@
-"""Requests whose answers are known from a real llama-server; `tests.fakes.llama_shapes` compares.
+"""Requests whose answers are known from a real llama-server; `tests.fakes.shapes` compares.
 
 They fit a chat server of 2,048 tokens in two slots, and one that embeds in 512.
 """
@@ -52,8 +52,6 @@ CASES = [
     get("/v1/health"),
     Case("HEAD", "/health"),
     get("/props"),
-    get("/slots"),
-    get("/slots?fail_on_no_slot=1"),
     get("/metrics"),
     get("/v1/models"),
     get("/models"),
@@ -62,7 +60,13 @@ CASES = [
     Case("OPTIONS", "/v1/chat/completions", None, (("Origin", "http://a.example"),)),
     get("/health", ("Origin", "http://a.example")),
     get("/health", ("Connection", "close")),
+    get("/"),
+    get("/health/"),
+    get("/health?x=1"),
+    get("/health", ("Host", "evil.example")),
     get("/nope"),
+    Case("HEAD", "/nope"),
+    Case("OPTIONS", "/nope"),
     get("/api/version"),
     get("/api/ps"),
     get("/v1/chat/completions"),
@@ -101,8 +105,9 @@ CASES = [
     chat(tools=[{"type": "x"}]),
     chat(tools="x"),
     chat(tools=_TOOLS, grammar='root ::= "a"'),
-    chat(grammar='root ::= "aaa"'),
-    chat(grammar="root ::="),
+    chat(grammar='root ::= "aaa"', ignore_eos=..., max_tokens=1),
+    chat(grammar="root ::= [", ignore_eos=...),
+    chat(grammar="root ::= [", ignore_eos=..., stream=True),
     chat(chat_template_kwargs={"enable_thinking": False}),
     chat(chat_template_kwargs={"enable_thinking": "no"}),
     chat(reasoning_effort="none"),
@@ -161,12 +166,16 @@ CASES = [
             "/apply-template",
         )
     ],
-    post("/v1/chat/completions", b"{bad"),
+    post("/v1/chat/completions", b"{bad", is_loose=True),
     post("/v1/chat/completions", b"[]"),
     post("/v1/chat/completions", b"null"),
+    post("/completion", b'{"prompt":"a","n_predict":1} x', is_loose=True),
+    post("/completion", b'{"prompt":"\xff","n_predict":1}', is_loose=True),
+    post("/completion", b'\xef\xbb\xbf{"prompt":"a","n_predict":1}'),
+    post("/completion", b'{"prompt":"a","n_predict":1,"n_predict":2}'),
     post("/v1/chat/completions", b'"x"'),
-    post("/completion", b"{bad"),
-    post("/tokenize", b"{bad"),
+    post("/completion", b"{bad", is_loose=True),
+    post("/tokenize", b"{bad", is_loose=True),
     text(),
     text(stream=True),
     text(**_USAGE),
@@ -192,10 +201,13 @@ CASES = [
     completion(n_predict="x"),
     completion(n_probs=2),
     completion(n_probs=1, stream=True),
-    completion(json_schema={}),
+    completion(json_schema={}, ignore_eos=..., n_predict=1),
     completion(json_schema={"type": "zip"}),
     completion(stop=["zzzz"], cache_prompt=False),
-    completion(grammar="root ::="),
+    completion(grammar="root ::= [", ignore_eos=...),
+    completion(stop=["zzzz", "yyyy"], stream=True),
+    completion(response_fields=["content", "stop"]),
+    completion(return_progress=True, stream=True),
     completion(return_tokens=True),
     completion(id_slot=1),
     completion(id_slot=7),
@@ -211,11 +223,16 @@ CASES = [
     post("/tokenize", content="a b", with_pieces=True),
     post("/tokenize", content=""),
     post("/tokenize", content=5),
+    post("/tokenize", content=["a", "b c"]),
+    post("/tokenize", content=["a", 5]),
     post("/detokenize", tokens=[235250, 518]),
     post("/detokenize", tokens=[]),
     post("/detokenize", tokens="x"),
+    post("/detokenize", tokens=[1, "x"]),
     post("/apply-template", messages=_HI),
+    post("/apply-template", messages=[]),
     post("/apply-template", messages="x"),
+    post("/apply-template", messages=[{"role": "user"}]),
     post("/v1/chat/completions/input_tokens", messages=_HI),
     get("/lora-adapters"),
     post("/slots/0?action=save", filename="x"),
@@ -227,7 +244,6 @@ EMBED_CASES = [
     get("/health"),
     get("/props"),
     get("/v1/models"),
-    get("/slots"),
     post("/v1/embeddings", input="a b"),
     post("/v1/embeddings", input=["a", "b c"]),
     post("/v1/embeddings", input=[[1, 2, 3]]),
@@ -241,7 +257,7 @@ EMBED_CASES = [
     post("/v1/embeddings", input=[]),
     post("/v1/embeddings", input=5),
     post("/v1/embeddings", {}),
-    post("/v1/embeddings", b"{bad"),
+    post("/v1/embeddings", b"{bad", is_loose=True),
     post("/v1/embeddings", content="a b"),
     post("/v1/embeddings", input=_LONG),
     post("/embedding", content="a b"),
@@ -270,7 +286,6 @@ KEY_CASES = [
         ("GET", "/health", None),
         ("GET", "/v1/models", None),
         ("GET", "/props", None),
-        ("GET", "/slots", None),
         ("GET", "/nope", None),
         ("OPTIONS", "/props", None),
         ("POST", "/v1/chat/completions", _ASK),
@@ -278,3 +293,12 @@ KEY_CASES = [
     )
 ]
 """For a server with the key `secret`."""
+
+VARYING: dict[str, list[Case]] = {
+    "newer builds refuse what they do not do": [text(suffix="b"), text(best_of=2)],
+    "-1 stands for the whole context, or is refused": [chat(repeat_last_n=-1)],
+    "a bare key is a key for some": [
+        c for c in KEY_CASES if c.headers and " " not in c.headers[0][1]
+    ],
+}
+"""Cases that builds answer differently, by the reason."""

@@ -44,6 +44,7 @@ _FLAGS = frozenset(
         *("timings_per_token",),
     }
 )
+_SCHEMA_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 _AT_LEAST_MINUS_ONE = frozenset(
     {"n_predict", "max_tokens", "max_completion_tokens", "repeat_last_n", "n_keep"}
 )
@@ -96,6 +97,18 @@ def check_fields(body: Body, settings: LlamaSettings) -> None:
         raise LlamaError(
             400, f"Field 'n': Value must be between 1 <= value <= {settings.slots}, but got {count}"
         )
+
+
+def check_constraints(body: Body) -> None:
+    """Grammars and schemas, as far as nonsense is told from sense."""
+    kind = as_object(body.get("json_schema")).get("type", "object")
+    if kind not in _SCHEMA_TYPES:
+        shown = json.dumps(body["json_schema"], separators=(",", ":"))
+        text = f"JSON schema conversion failed:\nUnrecognized schema: {shown}"
+        raise LlamaError(400, f"Field 'json_schema': \"json_schema\": {text}")
+    grammar = body.get("grammar")
+    if isinstance(grammar, str) and grammar.count("[") != grammar.count("]"):
+        raise LlamaError(400, "Failed to initialize samplers: failed to parse grammar")
 
 
 def limit_of(body: Body) -> int:

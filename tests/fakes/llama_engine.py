@@ -62,6 +62,9 @@ class LlamaSettings(msgspec.Struct, kw_only=True):
     """Each further generation under way slows every token by this share."""
     has_prefix_cache: bool = True
     """What of a prompt a slot has seen last time costs no prefill."""
+    hears_leaving: bool = True
+    """Else an answer that is not streamed is generated to its end, whoever has left: so it is on a
+    real one while anything else goes on there, other answers or looks at `/slots`."""
     batch: int = 512
     """Tokens that an embedding may have."""
     embedding_length: int = 64
@@ -129,6 +132,8 @@ class Slot:
         self.decoded = 0
         self.limit = 0
         self.prompt_ms = 0.001
+        self.body: dict[str, Any] = {}
+        """The request that it works for, or worked for last."""
         self._began_s = 0.0
         self._due_s = 0.0
 

@@ -33,8 +33,12 @@ async def generate(
     llama: FakeLlama, exchange: Exchange, body: Body, reply: Reply, plans: Sequence[Plan]
 ) -> None:
     """Answer with these plans, one after the other."""
-    wanted = body.get("id_slot")
     run = _Run(llama, exchange, body, reply, is_many=len(plans) > 1)
+    await llama.work(_generate(llama, exchange, run, plans), is_stream=run.is_stream)
+
+
+async def _generate(llama: FakeLlama, exchange: Exchange, run: _Run, plans: Sequence[Plan]) -> None:
+    wanted = run.body.get("id_slot")
     if run.is_stream and exchange.request.faults.get(FaultKind.EARLY_HEAD):
         await run.begin()
     try:
@@ -79,6 +83,7 @@ class _Run:
 
     async def one(self, index: int, plan: Plan, slot: Slot) -> None:
         """One answer, from its prompt to its end."""
+        slot.body = self.body
         if self.is_stream:
             await self.begin()
         await self._read_prompt(index, slot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.llama_replies import FINGERPRINT, SAMPLING
+from tests.fakes.llama_replies import FINGERPRINT, SAMPLING, sampling
 
 if TYPE_CHECKING:
     from tests.fakes.llama_engine import LlamaEngine, LlamaSettings, Slot
@@ -148,10 +148,10 @@ def _slot(slot: Slot, settings: LlamaSettings) -> Body:
         "n_prompt_tokens": len(slot.prompt) + slot.decoded,
         "n_prompt_tokens_processed": len(slot.prompt) - slot.cached,
         "n_prompt_tokens_cache": slot.cached,
-        "params": SAMPLING,
+        "params": sampling(slot.body),
         "next_token": [
             {
-                "has_next_token": slot.is_busy and left > 0,
+                "has_next_token": left > 0,
                 "has_new_line": False,
                 "n_remain": left,
                 "n_decoded": slot.decoded,

@@ -306,19 +306,26 @@ class NativeReply(_Base):
 
 def generation_settings(body: Body) -> Body:
     """What a request is sampled with, as its answer tells."""
-    told = {name: body[name] for name in SAMPLING if body.get(name) is not None}
     more: Body = {
         "dry_sequence_breakers": ["\n", ":", '"', "*"],
         "stop": body.get("stop") or [],
         # What forbids the end is a bias against its tokens.
         "logit_bias": [{"bias": None, "token": 1}] if body.get("ignore_eos") else [],
-        "grammar": body.get("grammar") or "",
+        "grammar": body.get("grammar") or ("root ::= value" if "json_schema" in body else ""),
         "grammar_lazy": False,
         "grammar_triggers": [],
         "preserved_tokens": [],
         "reasoning_format": "deepseek",
     }
-    return SAMPLING | more | told
+    return sampling(body) | more
+
+
+def sampling(body: Body) -> Body:
+    """The part of it that a slot tells."""
+    told = {name: body[name] for name in SAMPLING if body.get(name) is not None}
+    if "messages" in body:
+        told |= {"chat_format": "peg-native", "generation_prompt": "<|im_start|>assistant\n"}
+    return SAMPLING | told
 
 
 def random_id() -> str:

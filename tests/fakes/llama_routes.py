@@ -12,6 +12,7 @@ from tests.fakes.llama_check import (
     LlamaError,
     as_object,
     check_chat,
+    check_constraints,
     check_fields,
     check_messages,
     check_room,
@@ -238,6 +239,7 @@ def _prompt(text: str) -> list[str]:
 
 def _plan(llama: FakeLlama, prompt: list[str], body: Body) -> Plan:
     check_room(len(prompt), llama.settings)
+    check_constraints(body)
     tool = tool_to_call(body, llama.settings)
     return plan_answer(llama.settings, prompt, body, limit=limit_of(body), tool=tool)
 

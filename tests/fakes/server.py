@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
@@ -30,6 +30,10 @@ class FakeServer(ABC):
     """One fake server. `fault` may be changed at any time."""
 
     framing = GO
+    kind: Literal["llama_server", "openai"] | None = None
+    """What a configuration calls it; None: an Ollama, which is found out."""
+    key_env: str | None = None
+    """Environment variable that a configuration is to name for its key; set by the test."""
 
     def __init__(
         self, *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None

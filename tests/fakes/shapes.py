@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _WORDS = frozenset(
     {"role", "done", "done_reason", "finish_reason", "object", "type", "model", "id"}
 )
+_CHANCES = frozenset({"has_new_line"})
 _OPAQUE = frozenset({"model_info", "families", "context", "capabilities", "tensors"})
 
 
@@ -67,6 +68,8 @@ def _shape(value: Any, case: Case, key: str = "") -> Any:
         if key in _OPAQUE:
             return "a list"
         return _list_shape(value, case, key)
+    if key in _CHANCES:
+        return "as the words are"
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, str):

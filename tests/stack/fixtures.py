@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from tests.stack.daemon import DaemonProcess
+from tests.stack.llama import LlamaServer, LlamaServers
 from tests.stack.ollama import OllamaServer
 from tests.stack.parts import Parts, find_parts
+from tests.stack.server import mend
 from tests.stack.store import ALL_MODELS, StoredModel, copy_store, write_store
 
 if TYPE_CHECKING:
@@ -28,6 +30,19 @@ class NewNode(Protocol):
         models: Sequence[StoredModel] = ALL_MODELS,
         env: Mapping[str, str] | None = None,
     ) -> OllamaServer: ...
+
+
+class NewLlamaServer(Protocol):
+    """Starts a llama-server of the test's own."""
+
+    def __call__(
+        self,
+        *,
+        args: Sequence[str] = (),
+        is_embedding: bool = False,
+        template: str | None = None,
+        is_started: bool = True,
+    ) -> LlamaServer: ...
 
 
 class NewDaemon(Protocol):
@@ -82,12 +97,7 @@ def ollama_nodes(_session_nodes: tuple[OllamaServer, ...]) -> Iterator[tuple[Oll
     changes models uses `new_node`.
     """
     yield _session_nodes
-    for node in _session_nodes:
-        if node.is_running:
-            node.thaw()
-        node.launch()
-    for node in _session_nodes:
-        node.wait_ready()
+    mend(_session_nodes)
 
 
 @pytest.fixture
@@ -108,6 +118,63 @@ def new_node(parts: Parts, tmp_path: Path) -> Iterator[NewNode]:
             stack.callback(node.stop)
             node.start()
             return node
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def _session_llama_servers(
+    parts: Parts, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LlamaServers]:
+    with contextlib.ExitStack() as stack:
+        servers = LlamaServers(
+            *(
+                LlamaServer(tmp_path_factory.mktemp(name), parts, is_embedding=name == "embedding")
+                for name in LlamaServers._fields
+            )
+        )
+        for server in servers:
+            # Asked to end, older builds wait for their clients to leave.
+            stack.callback(server.kill)
+            server.launch()
+        for server in servers:
+            server.wait_ready()
+        yield servers
+
+
+@pytest.fixture
+def llama_servers(_session_llama_servers: LlamaServers) -> Iterator[LlamaServers]:
+    """Three running llama-servers, shared by the session: two chat, one embeds.
+
+    A test may freeze, stop and kill them; whoever comes next finds them running.
+    """
+    yield _session_llama_servers
+    mend(_session_llama_servers)
+
+
+@pytest.fixture
+def new_llama_server(parts: Parts, tmp_path: Path) -> Iterator[NewLlamaServer]:
+    """Start llama-servers that belong to this test alone."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def start(
+            *,
+            args: Sequence[str] = (),
+            is_embedding: bool = False,
+            template: str | None = None,
+            is_started: bool = True,
+        ) -> LlamaServer:
+            nonlocal count
+            count += 1
+            directory = tmp_path / f"own-llama{count}"
+            server = LlamaServer(
+                directory, parts, args=args, is_embedding=is_embedding, template=template
+            )
+            stack.callback(server.kill)
+            if is_started:
+                server.start()
+            return server
 
         yield start
 

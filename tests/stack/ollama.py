@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from tests.stack.http import answers, get_json, post_json, wait_until
-from tests.stack.logs import tail_text
-from tests.stack.ports import free_port
-from tests.stack.processes import ProcessGroup
+from tests.stack.http import get_json, post_json
+from tests.stack.server import RealServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tests.stack.parts import Parts
 
-_READY_WITHIN_S = 30.0
 
-
-class OllamaServer:
+class OllamaServer(RealServer):
     """One Ollama with a home, a store and a port of its own; not started yet."""
+
+    name = "Ollama"
+    ready_path = "/api/version"
 
     def __init__(
         self,
@@ -31,11 +29,8 @@ class OllamaServer:
         port: int | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(directory, port=port)
         self.models_dir = directory / "models"
-        self.log_path = directory / "ollama.log"
         self._parts = parts
         self._env = {
             "HOME": str(directory),
@@ -50,68 +45,14 @@ class OllamaServer:
             "LLAMA_ARG_THREADS": "1",
             **(env or {}),
         }
-        self._group: ProcessGroup | None = None
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the process runs, frozen or not."""
-        return self._group is not None and self._group.is_running()
+    def argv(self) -> list[str]:
+        """The command."""
+        return [str(self._parts.ollama), "serve"]
 
-    @property
-    def group(self) -> ProcessGroup:
-        """The processes of the running server: Ollama and its engines."""
-        if self._group is None:
-            raise RuntimeError("this Ollama was never started")
-        return self._group
-
-    def start(self) -> None:
-        """Start and wait until it answers. Does nothing when it runs already."""
-        self.launch()
-        self.wait_ready()
-
-    def launch(self) -> None:
-        """Start without waiting."""
-        if not self.is_running:
-            argv = [str(self._parts.ollama), "serve"]
-            self._group = ProcessGroup(argv, env=self._env, log_path=self.log_path)
-
-    def wait_ready(self, *, limit_s: float = _READY_WITHIN_S) -> None:
-        """Wait until it answers; raises with the end of its log when it does not."""
-        wait_until(self._has_settled, limit_s=limit_s, failure=self._describe)
-        if not self.is_running:
-            raise RuntimeError(self._describe())
-
-    def stop(self) -> None:
-        """End it as a service manager would."""
-        if self._group is not None:
-            self._group.terminate()
-
-    def kill(self) -> None:
-        """End it with its engines, without warning."""
-        if self._group is not None:
-            self._group.kill()
-
-    def restart(self) -> None:
-        """End it, start it on the same port, wait until it answers."""
-        self.stop()
-        self.start()
-
-    def freeze(self) -> None:
-        """Stop it and its engines where they stand: connections open, nothing answered."""
-        self.group.freeze()
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self.group.thaw()
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Frozen inside the block."""
-        self.freeze()
-        try:
-            yield
-        finally:
-            self.thaw()
+    def env(self) -> Mapping[str, str]:
+        """All of its environment."""
+        return self._env
 
     def model_digests(self) -> dict[str, str]:
         """What it lists: name with tag, and digest."""
@@ -121,13 +62,3 @@ class OllamaServer:
     def load(self, model: str, *, limit_s: float = 60.0) -> None:
         """Load a model and wait for it."""
         post_json(f"{self.url}/api/generate", {"model": model, "stream": False}, limit_s=limit_s)
-
-    def log_tail(self, lines: int = 40) -> str:
-        """The end of its log."""
-        return tail_text(self.log_path, lines)
-
-    def _has_settled(self) -> bool:
-        return not self.is_running or answers(f"{self.url}/api/version")
-
-    def _describe(self) -> str:
-        return f"Ollama on port {self.port} does not answer; its log ends:\n{self.log_tail()}"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 # The guard reads from a pipe that only its maker holds open for writing: end of file means that
 # the maker is gone, whatever ended it.
 _GUARD = 'read -r _; kill -s KILL -- "-$1"'
+_ENDED = frozenset({"Z", "X"})
 _KILLED_WITHIN_S = 10.0
+_FROZEN_WITHIN_S = 5.0
 _POLL_EVERY_S = 0.005
 
 
@@ -82,6 +84,10 @@ class ProcessGroup:
     def freeze(self) -> None:
         """Stop every process of the group where it stands; sockets stay open."""
         self._send_group(signal.SIGSTOP)
+        # A thread that is computing stops a moment after the signal was sent.
+        deadline = time.monotonic() + _FROZEN_WITHIN_S
+        while not all(map(_is_stopped, self.member_pids())) and time.monotonic() < deadline:
+            time.sleep(_POLL_EVERY_S)
 
     def thaw(self) -> None:
         """Let a frozen group go on."""
@@ -143,10 +149,23 @@ def _all_pids() -> list[int]:
 
 
 def _live_group_of(pid: int) -> int | None:
+    state, group = _state_and_group(Path(f"/proc/{pid}/stat"))
+    return None if state in _ENDED else group
+
+
+def _is_stopped(pid: int) -> bool:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return True
+    return all(_state_and_group(thread / "stat")[0] in {"T", *_ENDED} for thread in threads)
+
+
+def _state_and_group(path: Path) -> tuple[str, int]:
+    try:
+        stat = path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "X", 0
     # The command name may hold spaces and brackets; the fixed fields follow its last bracket.
     state, _parent, group = stat.rpartition(")")[2].split()[:3]
-    return None if state in {"Z", "X"} else int(group)
+    return state, int(group)
