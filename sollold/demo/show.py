@@ -37,8 +37,8 @@ _WATCH_S = 0.5
 _ENGINE_GRACE_S = 5.0
 _DAEMON_GRACE_S = 10.0
 _TAIL_LINES = 8
-_NATIVE = chat.native_question("Why is the sky blue?")
-_OPENAI = chat.openai_question("Why do ships float?")
+_NATIVE = chat.native_question("What is the moon?")
+_OPENAI = chat.openai_question("What is a lighthouse for?")
 
 
 class Node(NamedTuple):
