@@ -260,7 +260,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         policy=assign_policy(config),
     )
     bodies = _bodies(config)
-    edge = _edge(config, instance, bound, own, know.load)
+    edge = _edge(config, instance, bound, own, know.load, metrics)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
     app = make_app(
         edge=edge,
@@ -445,7 +445,9 @@ def _facts(
     )
 
 
-def _edge(config: Config, instance: str, bound: Bound, own: OwnAddresses, load: Load) -> Edge:
+def _edge(
+    config: Config, instance: str, bound: Bound, own: OwnAddresses, load: Load, metrics: Metrics
+) -> Edge:
     policies = {
         (host, port): HostPolicy(
             is_loopback_bind=is_loopback(host),
@@ -461,4 +463,5 @@ def _edge(config: Config, instance: str, bound: Bound, own: OwnAddresses, load: 
         hosts=policies,
         methods=known_methods(),
         running=lambda: (running.request for running in load),
+        on_undispatched=metrics.undispatched,
     )

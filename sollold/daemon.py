@@ -29,6 +29,7 @@ from sollold.system.notify import Notifier
 from sollold.tasks import Loops
 from sollold.upstream.sockets import tune_socket
 from sollold.web.app import make_metrics_app
+from sollold.web.server import ServerRunner
 
 if TYPE_CHECKING:
     import socket
@@ -184,10 +185,10 @@ async def _run(loaded: LoadedConfig, listeners: Listeners) -> int:
     async with contextlib.AsyncExitStack() as stack:
         notifier = stack.enter_context(Notifier(os.environ))
         built = await stack.enter_async_context(build(loaded, own, listeners.bound()))
-        runner = _app_runner(built.app, config)
+        runner = _app_runner(built.app, config, built.edge.headers)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        extra = _app_runner(make_metrics_app(built.metrics), config)
+        extra = _app_runner(make_metrics_app(built.metrics), config, built.edge.headers)
         stack.push_async_callback(extra.cleanup)
         await extra.setup()
         try:
@@ -223,9 +224,12 @@ async def _serve(
         loops.cancel()
 
 
-def _app_runner(app: web.Application, config: Config) -> web.AppRunner:
-    return web.AppRunner(
+def _app_runner(
+    app: web.Application, config: Config, headers: list[tuple[str, str]]
+) -> web.AppRunner:
+    return ServerRunner(
         app,
+        headers=headers,
         access_log=None,
         handler_cancellation=True,
         shutdown_timeout=config.server.cancel_after_s,

@@ -126,7 +126,7 @@ def _split(text: str) -> tuple[str, int | None]:
         host, colon, rest = text.partition(":")
         port = rest if colon else None
     _check_host(host)
-    return host, None if port is None else _port(port)
+    return _short(host), None if port is None else _port(port)
 
 
 def _check_host(host: str) -> None:
@@ -139,6 +139,15 @@ def _check_host(host: str) -> None:
             raise ValueError("is no IPv4 address; write four numbers up to 255") from None
     elif len(host) > 253 or not _HOST_NAME.fullmatch(host):
         raise ValueError('has a host that is neither name nor address; write "host:port"')
+
+
+def _short(host: str) -> str:
+    """Return the one usual spelling of an IPv6 address, which is compared; all else as it is."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        return host
+    return host if address.ipv4_mapped else str(address)
 
 
 def _is_ipv6(text: str) -> bool:

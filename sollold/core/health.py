@@ -125,11 +125,18 @@ def _answered(health: Health, latency_s: float, now_s: float, policy: HealthPoli
 
 
 def _reset_failures(health: Health, now_s: float, policy: HealthPolicy) -> Health:
-    """Note an answer. Who comes back from being down was likely restarted: old strikes go."""
+    """Note an answer. Who comes back from being down was likely mended: old grudges go."""
     passive = health.passive
     if health.active.is_down or passive.refused is not None:
         breaker = msgspec.structs.replace(passive.breaker, run=0.0, strikes=())
-        passive = msgspec.structs.replace(passive, breaker=breaker, refused=None)
+        passive = msgspec.structs.replace(
+            passive,
+            breaker=breaker,
+            refused=None,
+            misconfigured=None,
+            misconfigured_until_s=0.0,
+            misconfigured_count=0,
+        )
     active = msgspec.structs.replace(
         health.active,
         at_s=now_s,
@@ -225,11 +232,11 @@ def _warming(passive: Passive) -> Reason:
 def _withheld(health: Health, now_s: float) -> tuple[NodeState, Reason | None] | None:
     """Tell why a node that answers probes still gets no work."""
     passive = health.passive
-    if passive.misconfigured is not None and now_s < passive.misconfigured_until_s:
-        return NodeState.DOWN, passive.misconfigured
     drain = _drain(health, now_s)
     if drain is not None:
         return NodeState.DRAINING, Reason("draining", drain.text)
+    if passive.misconfigured is not None and now_s < passive.misconfigured_until_s:
+        return NodeState.DOWN, passive.misconfigured
     breaker = passive.breaker
     if breaker.is_open and now_s < breaker.until_s:
         return NodeState.DOWN, Reason("ejected", breaker.text)
@@ -240,8 +247,9 @@ def _present(health: Health, now_s: float) -> tuple[NodeState, Reason | None]:
     """Tell how a node that takes work does."""
     active, passive = health.active, health.passive
     if passive.breaker.is_open:
-        text = f"the next request decides: {passive.breaker.text}"
-        return NodeState.SLOW, Reason("trial", text)
+        return NodeState.SLOW, _trial(passive.breaker.text)
+    if passive.misconfigured is not None:
+        return NodeState.SLOW, _trial(passive.misconfigured.text)
     slowness = _slowness(health)
     if slowness:
         return NodeState.SLOW, Reason("slow", slowness)
@@ -250,6 +258,10 @@ def _present(health: Health, now_s: float) -> tuple[NodeState, Reason | None]:
     if now_s < passive.warming_until_s:
         return NodeState.UP, _warming(passive)
     return NodeState.UP, active.failure
+
+
+def _trial(text: str) -> Reason:
+    return Reason("trial", f"the next request decides: {text}")
 
 
 def _slowness(health: Health) -> str:
@@ -272,10 +284,7 @@ def _drain(health: Health, now_s: float) -> Drain | None:
 
 def is_routable(health: Health, now_s: float) -> bool:
     """Whether a probe succeeded and nothing forbids new work; penalties are told apart."""
-    if _absent(health, now_s) is not None or _drain(health, now_s) is not None:
-        return False
-    passive = health.passive
-    return passive.misconfigured is None or now_s >= passive.misconfigured_until_s
+    return _absent(health, now_s) is None and _drain(health, now_s) is None
 
 
 def is_ejected(health: Health, now_s: float) -> bool:
@@ -287,17 +296,21 @@ def penalty_until_s(health: Health, now_s: float) -> float:
     """Return when the last penalty ends; 0 when there is none."""
     passive = health.passive
     breaker_s = brk.penalty_until_s(passive.breaker, now_s)
-    until_s = max(passive.busy_until_s, passive.warming_until_s, breaker_s)
+    until_s = max(
+        passive.busy_until_s, passive.warming_until_s, passive.misconfigured_until_s, breaker_s
+    )
     return until_s if until_s > now_s else 0.0
 
 
 def penalty_rank(health: Health, now_s: float) -> float:
-    """Order penalised nodes, least bad first: busy, loading, failing; then by how often."""
+    """Order penalised nodes, least bad first: busy, loading, failing, refusing us; by how often."""
     passive = health.passive
     remaining_s = penalty_until_s(health, now_s) - now_s
     if remaining_s <= 0:
         return 0.0
-    if passive.breaker.is_open:
+    if now_s < passive.misconfigured_until_s:
+        base = 50.0 + min(passive.misconfigured_count, 20)
+    elif passive.breaker.is_open:
         base = 20.0 + min(passive.breaker.count, 20)
     elif now_s < passive.warming_until_s:
         base = 10.0
@@ -325,7 +338,10 @@ def next_probe_in_s(health: Health, now_s: float, policy: HealthPolicy, dice: fl
     """Return the pause before the next probe; `dice` in [0, 1) spreads it."""
     active, passive = health.active, health.passive
     if active.fails:
-        pause_s = min(policy.retry_cap_s, policy.retry_s * 2.0 ** min(active.fails - 1, 16))
+        # A node that answers, if not as it should, costs little and may be mended at any moment.
+        is_there = active.failure is not None and active.failure.code == "misconfigured"
+        cap_s = min(policy.interval_s, policy.retry_cap_s) if is_there else policy.retry_cap_s
+        pause_s = min(cap_s, policy.retry_s * 2.0 ** min(active.fails - 1, 16))
     elif passive.refused is not None:
         pause_s = policy.retry_s
     else:

@@ -34,7 +34,10 @@ class HealthPolicy(msgspec.Struct, frozen=True, kw_only=True):
     busy_cap_s: float = 60.0
     retry_after_cap_s: float = 300.0
     warming_s: float = 10.0
-    misconfigured_s: float = 60.0
+    misconfigured_s: float = 1.0
+    """The first pause after a refusal for reasons of configuration; each further one doubles it."""
+    misconfigured_cap_s: float = 15.0
+    """A refusal costs little, as another node is asked, and mended nodes are soon found out."""
 
 
 class ProbeOk(msgspec.Struct, frozen=True):

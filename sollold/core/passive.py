@@ -29,7 +29,9 @@ class Passive(msgspec.Struct, frozen=True, kw_only=True):
 
     refused: Reason | None = None
     misconfigured: Reason | None = None
+    """Set until a request succeeds, or the node comes back from being down."""
     misconfigured_until_s: float = 0.0
+    misconfigured_count: int = 0
     busy_until_s: float = 0.0
     busy_count: int = 0
     """Refusals since the last request that succeeded."""
@@ -59,9 +61,7 @@ def from_traffic(
         case Saturated():
             return _saturated(passive, seen.retry_after_s, now_s, policy)
         case Misconfigured():
-            until_s = now_s + policy.misconfigured_s
-            reason = Reason("misconfigured", seen.text)
-            return replace(passive, misconfigured=reason, misconfigured_until_s=until_s)
+            return _turned_away(passive, seen.text, now_s, policy)
         case Warming():
             until_s = now_s + policy.warming_s
             return replace(passive, warming_until_s=until_s, warming_text=seen.text)
@@ -90,10 +90,26 @@ def _succeeded(passive: Passive, seen: TrafficOk, now_s: float) -> Passive:
             busy_until_s=0.0,
             warming_until_s=0.0,
             misconfigured=None,
+            misconfigured_until_s=0.0,
+            misconfigured_count=0,
         )
     if seen.first_s is not None:
         passive = msgspec.structs.replace(passive, pace=add_sample(passive.pace, seen.first_s))
     return passive
+
+
+def _turned_away(passive: Passive, text: str, now_s: float, policy: HealthPolicy) -> Passive:
+    """Pause the node. Requests turned away together double the pause once."""
+    if now_s < passive.misconfigured_until_s:
+        return passive
+    count = passive.misconfigured_count + 1
+    for_s = min(policy.misconfigured_cap_s, policy.misconfigured_s * 2.0 ** min(count - 1, 16))
+    return msgspec.structs.replace(
+        passive,
+        misconfigured=Reason("misconfigured", text),
+        misconfigured_until_s=now_s + for_s,
+        misconfigured_count=count,
+    )
 
 
 def _saturated(

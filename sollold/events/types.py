@@ -338,7 +338,7 @@ class RequestFailed(EventBase, frozen=True, kw_only=True, tag="REQUEST_FAILED"):
     kind: ClassVar[str] = "request"
 
     outcome: str
-    """`caller_error`, `refused`, `failed`, `interrupted` or `canceled`."""
+    """`caller_error`, `refused`, `failed`, `interrupted`, `canceled` or `stalled`."""
     reason: str
     reason_code: str | None = None
     status: int | None = None

@@ -221,7 +221,8 @@ class Registry:
             self._answered(record, seen, now_s)
         self._judge(record, now_s)
         self._announcer.tell()
-        if isinstance(seen, hl.Refused | hl.TrafficFailed):
+        is_refusal = isinstance(seen, hl.Misconfigured) and not seen.is_probe
+        if is_refusal or isinstance(seen, hl.Refused | hl.TrafficFailed):
             self._doubt(node)
 
     def take_trial(self, node: NodeId) -> int | None:

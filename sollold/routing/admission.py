@@ -6,11 +6,12 @@ decides, this module carries out.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from sollold.core.assign import assign, recall_target
+from sollold.core.assign import assign, expected_wait_s, recall_target
 from sollold.errors import Draining, NoEligibleNode, QueueFull, QueueTimeout
 from sollold.wire.errors import QUEUE_FULL_TEXT
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sollold.core.model import (
         Fleet,
         Grant,
+        ModelKey,
         NodeId,
         NodeView,
         RequestId,
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from sollold.core.queue import Queue
     from sollold.errors import SollolError
     from sollold.upstream.wheel import Timer, TimerWheel
+
+_QUOTE_S = 1.0
+_MAX_QUOTES = 64
+_MAX_RETRY_S = 60
+_NOBODY_RETRY_S = 10
+"""Said when no node serves the model now."""
 
 
 class Ticket:
@@ -99,6 +107,8 @@ class Admission:
         self._pumping_soon: Timer | None = None
         self._is_pumping = False
         self._is_draining = False
+        self._quotes: dict[ModelKey, tuple[float, int]] = {}
+        """Per model, what was last said of when to come back, and until when that holds."""
         self.loads_started = 0
 
     @property
@@ -145,7 +155,7 @@ class Admission:
             self._queue.push(waiting, is_returning=is_returning)
         except QueueFull as error:
             text = f"{QUEUE_FULL_TEXT} ({error.message})"
-            on_reject(QueueFull(text, retry_after_s=self._retry_after_s()))
+            on_reject(QueueFull(text, retry_after_s=self._retry_after_s(waiting)))
             return ticket
         self._tickets[waiting.id] = ticket
         self.pump()
@@ -182,12 +192,26 @@ class Admission:
     def _time_out(self, ticket: Ticket) -> None:
         waited_s = self._clock() - ticket.waiting.arrival_s
         text = f"waited {waited_s:.0f} s for a free node, longer than it may"
-        self._reject(ticket, QueueTimeout(text, retry_after_s=self._retry_after_s()))
+        retry_after_s = self._retry_after_s(ticket.waiting)
+        self._reject(ticket, QueueTimeout(text, retry_after_s=retry_after_s))
 
-    def _retry_after_s(self) -> int:
-        """Guess when coming back is worth it: the time until half the running work is done."""
-        remaining = [running.expected_s for running in self._load]
-        return max(1, min(60, round(sum(remaining) / len(remaining) / 2))) if remaining else 1
+    def _retry_after_s(self, waiting: WaitingRequest) -> int:
+        """Return when coming back is worth it: when those at the queue's head will have started.
+
+        Worked out once a second for a model; refusals come by the hundred.
+        """
+        now_s = self._clock()
+        until_s, quoted_s = self._quotes.get(waiting.model, (0.0, 0))
+        if now_s < until_s:
+            return quoted_s
+        wait_s = expected_wait_s(
+            waiting, self._nodes, self._load, now_s, ahead=self._head(), policy=self._policy
+        )
+        quoted_s = _NOBODY_RETRY_S if wait_s is None else max(1, min(_MAX_RETRY_S, ceil(wait_s)))
+        if len(self._quotes) >= _MAX_QUOTES:
+            self._quotes.clear()
+        self._quotes[waiting.model] = (now_s + _QUOTE_S, quoted_s)
+        return quoted_s
 
     def _reject(self, ticket: Ticket, error: SollolError) -> None:
         if self._tickets.pop(ticket.waiting.id, None) is not None:

@@ -30,6 +30,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     CANCELED = "canceled"
+    STALLED = "stalled"
+    """The client took nothing for so long that it was cut."""
 
 
 class Failure:
@@ -56,6 +58,7 @@ class RequestRecord:
         "first_content_s",
         "granted_s",
         "id",
+        "is_stalled",
         "is_stream",
         "kind",
         "model",
@@ -103,6 +106,8 @@ class RequestRecord:
         self.prompt_tokens: int | None = None
         self.output_tokens: int | None = None
         self.outcome: Outcome | None = None
+        self.is_stalled = False
+        """Its client was cut because it took nothing."""
 
     @property
     def queue_s(self) -> float:

@@ -177,6 +177,8 @@ class EventReporter:
 
 
 def _why(record: RequestRecord) -> str | None:
+    if record.outcome is Outcome.STALLED:
+        return "the client took nothing of the answer for too long"
     return record.failures[-1].text[:300] if record.failures else None
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from sollold.core.model import RequestId, TaskKind
+from sollold.core.model import TaskKind
 from sollold.core.outcome import Fault, Verdict
 from sollold.errors import (
     ConnectFailed,
@@ -22,6 +20,7 @@ from sollold.errors import (
 from sollold.routing.attempt import Attempt
 from sollold.routing.job import ClientReply, Job, WholeAnswer
 from sollold.routing.judge import judge, judge_error
+from sollold.routing.place import Place
 from sollold.routing.record import Failure, Outcome, Phase
 from sollold.routing.tried import Tried
 from sollold.routing.vigil import Vigil
@@ -30,11 +29,19 @@ from sollold.wire.watch import interrupt
 
 if TYPE_CHECKING:
     from sollold.core.model import Grant
-    from sollold.errors import SollolError
-    from sollold.routing.admission import Ticket
     from sollold.routing.dispatch import Dispatcher
     from sollold.upstream.exchange import Exchange
     from sollold.upstream.pool import NodePool
+
+
+_BRIEF_BYTES = 64 * 1024
+"""Longer whole answers leave as streams do: a client that takes none of them is noticed."""
+
+
+def _is_brief(attempt: Attempt) -> bool:
+    """Whether a reply may go out in one piece."""
+    is_whole = attempt.is_over and not attempt.is_stream
+    return is_whole and (attempt.held_bytes <= _BRIEF_BYTES or attempt.status >= 400)
 
 
 class RequestRun:
@@ -45,15 +52,10 @@ class RequestRun:
         self.record = job.record
         self._reply = reply
         self._kit = dispatcher
-        self._waiting = job.waiting
-        self._ticket: Ticket | None = None
-        self._grants: list[Grant] = []
-        self._refusal: SollolError | None = None
+        self._place = Place(job.waiting, dispatcher.admission, self.wake)
         self._live: list[Attempt] = []
         self._tried = Tried(job.waiting.excluded)
-        self._submissions = 0
         self._has_recalled = False
-        self._is_closed = False
         self._vigil: Vigil | None = None
         self._sleeper: asyncio.Future[None] | None = None
 
@@ -75,12 +77,12 @@ class RequestRun:
                         return None
                     if self._weigh(attempt):
                         self._commit(attempt)
-                        if attempt.is_over and not attempt.is_stream:
+                        if _is_brief(attempt):
                             return self._whole(attempt)
                         self._open(attempt)
-                elif self._grants:
-                    await self._start(self._grants.pop())
-                elif self._live or self._ticket is not None:
+                elif (grant := self._place.take()) is not None:
+                    await self._start(grant)
+                elif self._live or self._place.is_queued:
                     await self._sleep()
                 else:
                     return self._conclude()
@@ -95,13 +97,15 @@ class RequestRun:
 
     def _note_departure(self) -> None:
         """Note that the client left: with the whole answer, as some do at its last word, or not."""
-        self.record.outcome = Outcome.CANCELED
+        is_stalled = self.record.is_stalled
+        self.record.outcome = Outcome.STALLED if is_stalled else Outcome.CANCELED
         for attempt in self._live:
             if attempt.sink is None:
                 continue
             self.record.bytes_out = attempt.bytes_in
             if attempt.is_stream and attempt.ending().is_terminated:
-                self.record.outcome = Outcome.OK
+                if not is_stalled:
+                    self.record.outcome = Outcome.OK
                 attempt.end_early()
 
     def _end_by_cut(self) -> None:
@@ -125,14 +129,18 @@ class RequestRun:
     @property
     def is_waiting(self) -> bool:
         """Whether it waits for a slot and has none."""
-        return self._ticket is not None and not self._live
+        return self._place.is_queued and not self._live
+
+    @property
+    def stream(self) -> Attempt | None:
+        """The attempt whose stream goes to the client; None before it begins."""
+        found = (item for item in self._live if item.sink is not None and item.is_stream)
+        return next(found, None)
 
     @property
     def place(self) -> int | None:
         """1-based place in the queue; None when it is not in it."""
-        if self._ticket is None:
-            return None
-        return self._kit.admission.queue.place(self._waiting.id)
+        return self._place.number
 
     def wake(self) -> None:
         """Let the run look at what changed. No await."""
@@ -150,42 +158,14 @@ class RequestRun:
 
     def _submit(self) -> None:
         """Ask for a slot on a node that has not failed this request. No await."""
-        if self._submissions or self._tried.excluded:
-            number = self._submissions + 1
-            self._waiting = msgspec.structs.replace(
-                self._waiting,
-                id=RequestId(f"{self.record.id}.{number}") if number > 1 else self.record.id,
-                excluded=frozenset(self._tried.excluded),
-                # A first attempt that hangs on a frozen node must not use up its client's share.
-                client=self.record.id if self._live else self.record.client,
-            )
-        self._submissions += 1
-        self._refusal = None
-        admission = self._kit.admission
-        ticket = admission.submit(
-            self._waiting,
-            self._granted,
-            self._refused,
-            is_returning=self._submissions > 1,
+        place = self._place
+        place.ask(
+            self._tried.excluded,
+            is_second=bool(self._live),
             may_hold=not self._tried.replies and not self._live,
         )
-        if admission.is_waiting(ticket):
-            self._ticket = ticket
-            if self._submissions == 1:
-                self._kit.on_queued(self.record)
-
-    def _granted(self, grant: Grant) -> None:
-        if self._is_closed:
-            self._kit.admission.release(grant.decision.request)
-            return
-        self._ticket = None
-        self._grants.append(grant)
-        self.wake()
-
-    def _refused(self, error: SollolError) -> None:
-        self._ticket = None
-        self._refusal = error
-        self.wake()
+        if place.count == 1 and place.is_queued:
+            self._kit.on_queued(self.record)
 
     # Attempts -------------------------------------------------------------------------------
 
@@ -261,7 +241,7 @@ class RequestRun:
 
         The first token does not wait for the run's task to get its turn.
         """
-        is_alone = self._live == [attempt] and self._ticket is None and not self._grants
+        is_alone = self._live == [attempt] and not self._place.is_hopeful
         if is_alone and self._sleeper is not None and attempt.has_content and attempt.is_stream:
             self._commit(attempt)
             self._open(attempt)
@@ -335,7 +315,7 @@ class RequestRun:
     def _is_being_served(self) -> bool:
         """Whether anything but a frozen attempt may still bring an answer. No await."""
         is_hopeful = any(attempt not in self._tried.frozen for attempt in self._live)
-        return is_hopeful or self._ticket is not None or bool(self._grants)
+        return is_hopeful or self._place.is_hopeful
 
     def _conclude(self) -> WholeAnswer:
         """Nobody is left to ask: forward a node's own reply, or say what happened. No await."""
@@ -349,13 +329,13 @@ class RequestRun:
             return WholeAnswer(attempt, attempt.take_held())
         # The queue's own refusal names the nodes, which says more than a failed connection.
         if tried.error is not None and not (
-            self._refusal and isinstance(tried.error, ConnectFailed)
+            self._place.refusal and isinstance(tried.error, ConnectFailed)
         ):
             raise tried.error
         self.record.outcome = Outcome.REFUSED
-        if self._refusal is None:
+        if self._place.refusal is None:
             raise UpstreamProtocol("no attempt was made")
-        raise self._refusal
+        raise self._place.refusal
 
     def _accuse(self) -> None:
         """Count server errors against their nodes: no second node gave the same answer."""
@@ -372,7 +352,7 @@ class RequestRun:
         self._live = [attempt]
         if self._tried.suspects:
             self._accuse()
-        self._withdraw()
+        self._place.leave()
         record = self.record
         record.node = attempt.grant.node
         record.status = attempt.status
@@ -457,10 +437,9 @@ class RequestRun:
             or self._tried.frozen
             or not self.record.is_stream
             or len(self._live) > 1
-            or self._ticket is not None
-            or self._grants
+            or self._place.is_hopeful
             or self._tried.reached + 1 >= self._kit.settings.attempts
-            or not self._kit.should_recall(attempt, self._waiting)
+            or not self._kit.should_recall(attempt, self._place.waiting)
         ):
             return False
         self._has_recalled = True
@@ -477,20 +456,11 @@ class RequestRun:
 
     # End ------------------------------------------------------------------------------------
 
-    def _withdraw(self) -> None:
-        if self._ticket is not None:
-            self._kit.admission.withdraw(self._ticket)
-            self._ticket = None
-        for grant in self._grants:
-            self._kit.admission.release(grant.decision.request)
-        self._grants.clear()
-
     def _close(self) -> None:
         """Leave nothing behind: queue place, slots, connections, timers. No await."""
-        self._is_closed = True
         if self._vigil is not None:
             self._vigil.close()
-        self._withdraw()
+        self._place.close()
         for attempt in self._live:
             if not attempt.is_over and self._kit.may_detach(attempt):
                 self._forget(attempt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import tempfile
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from aiohttp import StreamReader
 
     from sollold.web.encoding import Decoder
+
+BRIEF_BYTES = 1024 * 1024
+"""What is longer is not handled in one go in the event loop."""
 
 _RETRY_S = 10
 
@@ -42,9 +46,9 @@ class StoredBody:
         self._store = store
         self._file = file
 
-    def whole(self) -> bytes:
-        """Return all of it; a copy when it is in a file, so do not keep it."""
-        return self.data if isinstance(self.data, bytes) else self.data[:]
+    def view(self) -> bytes | memoryview:
+        """Return all of it, not copied."""
+        return self.data if isinstance(self.data, bytes) else memoryview(self.data)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`."""
@@ -54,7 +58,9 @@ class StoredBody:
         """Give the memory back. No await."""
         if self._file is not None:
             if isinstance(self.data, mmap.mmap):
-                self.data.close()
+                # A thread may still look at it, for a client that has left; it goes with the view.
+                with contextlib.suppress(BufferError):
+                    self.data.close()
             self._file.close()
             self._file = None
         else:
@@ -192,7 +198,12 @@ class _Intake:
         file = self._file
         if file is None:
             pieces = self._pieces
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(pieces) == 1:
+                data = pieces[0]
+            elif self._size_bytes <= BRIEF_BYTES:
+                data = b"".join(pieces)
+            else:
+                data = await asyncio.to_thread(b"".join, pieces)
             self._in_memory_bytes = 0
             return StoredBody(data, self._store)
         await self._on_disk(file.flush)

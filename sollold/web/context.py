@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Context:
     """Identity of a request and the headers that every answer to it carries."""
 
-    __slots__ = ("_path", "decorated", "headers", "hint", "id")
+    __slots__ = ("_path", "decorated", "headers", "hint", "id", "is_dispatched")
 
     def __init__(self, request_id: RequestId, headers: list[tuple[str, str]], path: str) -> None:
         self.id = request_id
@@ -22,6 +22,8 @@ class Context:
         """A response that was built with these headers in it."""
         self.hint: str | None = None
         """What to do about an error, set before it is raised; shown under `/api/v1`."""
+        self.is_dispatched = False
+        """Whether the dispatcher has it, which reports how it ends."""
         self._path = path
 
     @property

@@ -256,6 +256,7 @@ class Documents:
         record = run.record
         is_waiting = run.is_waiting
         place = run.place if is_waiting else None
+        tokens, tokens_per_s = _progress(run, now_s)
         return api_types.Request(
             id=record.id,
             model=record.model,
@@ -269,6 +270,8 @@ class Documents:
             ahead=None if place is None else place - 1,
             client=record.client,
             is_stream=record.is_stream,
+            tokens=tokens,
+            tokens_per_s=tokens_per_s,
             reason=_why_here(record) if not is_waiting else _why_waiting(waits_for),
         )
 
@@ -347,6 +350,15 @@ def _model_counts(nodes: tuple[NodeView, ...]) -> api_types.ModelCounts:
         loaded=len(loaded),
         loaded_nodes=sum(bool(node.residents) for node in nodes),
     )
+
+
+def _progress(run: RequestRun, now_s: float) -> tuple[int | None, float | None]:
+    """Return tokens so far and their rate: engines send each in a frame of its own."""
+    attempt = run.stream
+    if attempt is None or attempt.first_content_s is None:
+        return None, None
+    tokens, passed_s = attempt.frames, now_s - attempt.first_content_s
+    return tokens, (tokens - 1) / passed_s if tokens > 1 and passed_s > 0 else None
 
 
 def _outcomes(

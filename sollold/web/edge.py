@@ -18,6 +18,7 @@ from sollold.api_types import ErrorBody, ErrorDocument, encode
 from sollold.core.model import Dialect, RequestId
 from sollold.errors import Draining, InternalError, LoopDetected, SollolError
 from sollold.log import request_id as current_request_id
+from sollold.routing.record import Outcome
 from sollold.web.context import CONTEXT, Context
 from sollold.wire.cors import Allowed, Denied
 from sollold.wire.errors import error_body
@@ -27,6 +28,7 @@ from sollold.wire.headers import (
     valid_request_id,
     via_element,
 )
+from sollold.wire.routes import InferenceRoute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +59,9 @@ _HINTS = {
 }
 """What to do about an error of `/api/v1`, where it itself does not say."""
 
+_ENGINE_ROUTES = {route.path: route for route in InferenceRoute if route.kind is not None}
+_CALLERS_5XX = (501, 508)
+
 _ATTEMPT = re.compile(r"(\.[0-9]+)+$")
 """What a request's id gets behind it for its second attempt and later ones."""
 
@@ -72,14 +77,19 @@ class Edge:
         hosts: Mapping[tuple[str, int], HostPolicy],
         methods: Mapping[str, tuple[str, ...]],
         running: Callable[[], Iterable[str]] = tuple,
+        on_undispatched: Callable[[InferenceRoute, Outcome], None] | None = None,
     ) -> None:
-        """`hosts` by listener, as bound; `running` gives the ids of requests on nodes."""
+        """`hosts` by listener, as bound; `running` gives the ids of requests on nodes.
+
+        `on_undispatched` hears of inference requests that ended without the dispatcher.
+        """
         self._instance = instance
         self._via = via_element(instance)
         self._origins = origins
         self._hosts = hosts
         self._methods = methods
         self._running = running
+        self._on_undispatched = on_undispatched
         self._ids: set[str] = set()
         self._tasks: set[asyncio.Task[object]] = set()
         self._is_cutting = False
@@ -90,10 +100,15 @@ class Edge:
         """This instance's entry in `Via`."""
         return self._via
 
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """What every answer of this daemon carries, in a list of the caller's own."""
+        return [("Via", self._via), ("Server", "sollold")]
+
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a request or turn what went wrong into an answer."""
-        headers = [("Via", self._via), ("Server", "sollold")]
+        headers = self.headers
         refusal = self._admit(request, headers)
         if refusal is not None:
             self._name_methods(request, refusal)
@@ -106,9 +121,12 @@ class Edge:
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
+        outcome = Outcome.CANCELED
         try:
             response = await self._answer(request, handler, context)
+            outcome = _outcome(response.status)
         finally:
+            self._count(request, context, outcome)
             current_request_id.reset(token)
             self._ids.discard(base)
             if task is not None:
@@ -122,6 +140,14 @@ class Edge:
         self._is_cutting = True
         for task in self._tasks:
             task.cancel()
+
+    def _count(self, request: web.Request, context: Context, outcome: Outcome) -> None:
+        """Tell of an inference request that nobody else tells of. No await."""
+        if context.is_dispatched or self._on_undispatched is None or request.method != "POST":
+            return
+        route = _ENGINE_ROUTES.get(request.path)
+        if route is not None:
+            self._on_undispatched(route, outcome)
 
     def _identify(self, sent: str | None) -> tuple[RequestId, str]:
         """Return a request's id and what it is known by among those under way.
@@ -258,6 +284,15 @@ def _clean(path: str) -> str:
             parts.append(part)
     clean = "/" + "/".join(parts)
     return f"{clean}/" if parts and path.endswith("/") else clean
+
+
+def _outcome(status: int) -> Outcome:
+    """Return how a request ended that the dispatcher never saw."""
+    if status < 400:
+        return Outcome.OK
+    if status < 500 or status in _CALLERS_5XX:
+        return Outcome.CALLER
+    return Outcome.REFUSED if status == 503 else Outcome.FAILED
 
 
 def _base(request_id: str) -> str:

@@ -15,6 +15,7 @@ from sollold.errors import ModelNotFound, NoEligibleNode, UpstreamError
 from sollold.routing.job import Job
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
+from sollold.web.body import BRIEF_BYTES
 from sollold.web.caller import deadline_s, priority_of, target_for_node
 from sollold.web.client_stream import client_tuner
 from sollold.web.context import CONTEXT
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 _MEDIA_TOKENS = 768
 _USUAL_NAME_CHARS = 256
+_TURNED_AWAY = (401, 403)
+"""What a node answers that wants a key which it was not given: no word about the request."""
 
 
 class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +130,7 @@ class InferenceApi:
         self, request: web.Request, route: InferenceRoute, body: StoredBody
     ) -> web.StreamResponse:
         try:
-            seen = peek(route, body.whole())
+            seen = await _look(route, body)
         except BodyProblem as problem:
             if problem.kind == "empty":
                 return error_response(request[CONTEXT], 400, problem.text, is_early=True)
@@ -202,6 +205,7 @@ class InferenceApi:
             tuner=self._tuner,
             note=note,
         )
+        request[CONTEXT].is_dispatched = True
         answer = await self._dispatcher.serve(job, reply)
         if answer is not None:
             return whole_response(request, answer, record, note)
@@ -279,7 +283,8 @@ class InferenceApi:
         self, request: web.Request, body: StoredBody, status: int, text: str
     ) -> web.StreamResponse:
         """Have a live node word its own refusal; ours when there is none."""
-        nodes = [node.id for node in self._fleet().nodes if node.is_routable][:2]
+        live = [node for node in self._fleet().nodes if node.is_routable]
+        nodes = [node.id for node in sorted(live, key=lambda node: node.is_ejected)][:2]
         try:
             reply = await self._plain.ask_first(
                 nodes, self._head_maker(request, body), _upstream_body(body), _is_judgement
@@ -342,6 +347,13 @@ class InferenceApi:
         return [node.id for node in sorted(live, key=lambda node: node.is_ejected)]
 
 
+async def _look(route: InferenceRoute, body: StoredBody) -> Peek:
+    """Peek at a body; a long one in a thread, since its pages may have to come from a disk."""
+    if body.size_bytes <= BRIEF_BYTES:
+        return peek(route, body.view())
+    return await asyncio.to_thread(peek, route, body.view())
+
+
 def _read_name(
     route: InferenceRoute, name: str
 ) -> tuple[tuple[int, str] | None, ModelKey | None, Source]:
@@ -373,11 +385,12 @@ def _unknown(
 
 
 def _is_judgement(reply: PlainReply) -> bool:
-    return 400 <= reply.head.status < 500 or reply.head.status == 200
+    status = reply.head.status
+    return status == 200 or (400 <= status < 500 and status not in _TURNED_AWAY)
 
 
 def _is_fine(reply: PlainReply) -> bool:
-    return reply.head.status < 500 and reply.head.status != 404
+    return reply.head.status < 500 and reply.head.status not in (404, *_TURNED_AWAY)
 
 
 def _upstream_body(body: StoredBody) -> bytes | StoredBody:

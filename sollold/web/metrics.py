@@ -19,7 +19,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from sollold import __version__
-from sollold.core.model import NodeState
+from sollold.core.model import NodeState, TaskKind
 from sollold.routing.record import Outcome
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sollold.routing.admission import Admission
     from sollold.routing.dispatch import Dispatcher
     from sollold.routing.record import RequestRecord
+    from sollold.wire.routes import InferenceRoute
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _CACHE_S = 1.0
@@ -180,8 +181,7 @@ class Metrics(Collector):
     def request_done(self, record: RequestRecord) -> None:
         """Count a request that ended. No await."""
         kind = record.kind
-        key = (record.route.dialect, kind, record.outcome or Outcome.FAILED)
-        self._requests[key] = self._requests.get(key, 0) + 1
+        self._count(record.route, kind, record.outcome or Outcome.FAILED)
         ended_s = record.ended_s or record.received_s
         self._duration.add(ended_s - record.received_s, kind)
         self._queue_wait.add(record.queue_s)
@@ -192,6 +192,14 @@ class Metrics(Collector):
         self._attempts["ok"] += max(0, record.attempts - failed)
         self._tokens["prompt"] += record.prompt_tokens or 0
         self._tokens["generated"] += record.output_tokens or 0
+
+    def undispatched(self, route: InferenceRoute, outcome: Outcome) -> None:
+        """Count an inference request that ended before it was queued. No await."""
+        self._count(route, route.kind or TaskKind.CHAT, outcome)
+
+    def _count(self, route: InferenceRoute, kind: TaskKind, outcome: Outcome) -> None:
+        key = (route.dialect, kind, outcome)
+        self._requests[key] = self._requests.get(key, 0) + 1
 
     def take(self) -> None:
         """Take a picture of everything, for a thread to render. No await."""

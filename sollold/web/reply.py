@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from sollold.routing.record import Outcome
 from sollold.web.caller import queried
 from sollold.web.client_stream import ClientStream
 from sollold.web.context import CONTEXT
@@ -135,8 +136,12 @@ class StreamReply:
                 spool_bytes=self._spool_bytes,
                 stall_s=self._stall_s,
                 tuner=self._tuner,
+                on_stalled=self._note_stall,
             )
         return self._made
+
+    def _note_stall(self) -> None:
+        self._record.is_stalled = True
 
     def start(self, attempt: Attempt) -> None:
         """Send the head, and what was written to the sink so far. No await."""
@@ -147,6 +152,8 @@ class StreamReply:
         headers.extend(routing_headers(self._record))
         if attempt.is_stream:
             headers.append(("X-Accel-Buffering", "no"))
+        elif attempt.is_over and self._note is None:
+            headers.append(("Content-Length", str(attempt.bytes_in)))
         self._stream.start_at_once(head.status, headers, attempt.exchange)
 
     def sink(self) -> Callable[[bytes], None]:
@@ -162,6 +169,8 @@ class StreamReply:
         if self._note is not None:
             self._stream.write(self._note.finish())
         self.response = await self._stream.finish()
+        if self._record.is_stalled:
+            self._record.outcome = Outcome.STALLED
 
     def interrupt(self, frame: bytes) -> None:
         """Tell the client in its protocol, then end so that it cannot look complete. No await."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from sollold.core.model import LoadOptions
-from sollold.wire.bodies import NO_OPTIONS, Message, Options, Part, relaxed_decoder, strict_decoder
+from sollold.wire.bodies import NO_OPTIONS, Message, Options, relaxed_decoder, strict_decoder
 from sollold.wire.gojson import MAX_DEPTH_TEXT, BodyProblem
 from sollold.wire.lenient import LOAD_NUMBERS, is_misspelled, normalise
 from sollold.wire.routes import InferenceRoute
+from sollold.wire.texts import Unusual, inputs_of, json_of, parts_of, size_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
         OpenAIEmbed,
         Show,
     )
+    from sollold.wire.texts import Text
 
 __all__ = ["BodyProblem", "InferenceRoute", "Peek", "peek"]
 
 _INT64: Final = 2**63
 _HEAD_BYTES: Final = 256
-_EXACT_BYTES: Final = 2048
-# Six characters of escape for two or three bytes of UTF-8; one is counted with the backslash.
-_SAVED_BY_U: Final = 2
-_QUOTE: Final = ord('"')
+_LENIENT_BYTES: Final = 4 * 1024 * 1024
+"""Longer bodies are not read as Go reads them: that takes time and memory many times their size."""
+_TOO_LONG_TEXT: Final = "the request body cannot be understood, and is too long to say why"
 _EMPTY_TEXT: Final = (b"", b"null", b'""')
 _DURATION: Final = re.compile(
     r"[+-]?(?:0|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)"
@@ -82,10 +83,6 @@ class Peek(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Texts to embed."""
 
 
-class _Unusual(Exception):
-    """The strict path cannot read this body."""
-
-
 class _Spec(NamedTuple):
     """How one route's body is read."""
 
@@ -95,14 +92,14 @@ class _Spec(NamedTuple):
 
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_STRING: Final = msgspec.json.Decoder(str)
-_RAWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_PARTS: Final = msgspec.json.Decoder(list[Part])
-_NOT_PLAIN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Unusual)
+_NOT_PLAIN: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Unusual)
 
 
-def peek(route: InferenceRoute, body: bytes) -> Peek:
-    """Read what routing needs; raise `BodyProblem` when a body cannot be understood."""
+def peek(route: InferenceRoute, body: bytes | memoryview) -> Peek:
+    """Read what routing needs; raise `BodyProblem` when a body cannot be understood.
+
+    Nothing of the body is kept, so that a view may be one of a file.
+    """
     spec = _SPECS[route]
     found: Peek | None
     try:
@@ -113,13 +110,17 @@ def peek(route: InferenceRoute, body: bytes) -> Peek:
         found = None
     if found is not None and found.model:
         return found
+    if len(body) > _LENIENT_BYTES:
+        if found is None:
+            raise BodyProblem("syntax", _TOO_LONG_TEXT)
+        return found
     try:
-        return spec.build(spec.relaxed.decode(normalise(route, body)))
+        return spec.build(spec.relaxed.decode(normalise(route, bytes(body))))
     except RecursionError:
         raise BodyProblem("syntax", MAX_DEPTH_TEXT) from None
 
 
-def _peek_relaxed(route: InferenceRoute, spec: _Spec, body: bytes) -> Peek | None:
+def _peek_relaxed(route: InferenceRoute, spec: _Spec, body: bytes | memoryview) -> Peek | None:
     """Read a body with fields nobody knows, unless one of them is a known one in disguise."""
     try:
         if any(is_misspelled(route, key) for key in _MEMBERS.decode(body)):
@@ -131,10 +132,10 @@ def _peek_relaxed(route: InferenceRoute, spec: _Spec, body: bytes) -> Peek | Non
 
 def _chat(body: Chat) -> Peek:
     messages = body.messages or []
-    texts = []
+    texts: list[Text] = []
     media_count = 0
     for message in messages:
-        texts.append(_text(message.content))
+        texts.append(text_of(message.content))
         if message.images:
             media_count += len(message.images)
     tools = bytes(body.tools)
@@ -142,7 +143,7 @@ def _chat(body: Chat) -> Peek:
         model=body.model or "",
         stream=body.stream is not False,
         options=_load_options(body.options, body.shift),
-        prompt_bytes=_size(texts),
+        prompt_bytes=size_of(texts),
         tool_bytes=len(tools) if _has_items(tools) else 0,
         media_count=media_count,
         turns=len(messages),
@@ -157,13 +158,13 @@ def _chat(body: Chat) -> Peek:
 
 
 def _generate(body: Generate) -> Peek:
-    prompt, system = _text(body.prompt), _text(body.system)
+    prompt, system = text_of(body.prompt), text_of(body.system)
     is_load = prompt in _EMPTY_TEXT
     return Peek(
         model=body.model or "",
         stream=body.stream is not False,
         options=_load_options(body.options, body.shift),
-        prompt_bytes=_size([prompt, system, _text(body.suffix)]),
+        prompt_bytes=size_of([prompt, system, text_of(body.suffix)]),
         media_count=len(body.images or ()),
         turns=0 if is_load else 1,
         has_format=bytes(body.format) not in _EMPTY_TEXT,
@@ -171,13 +172,13 @@ def _generate(body: Generate) -> Peek:
         num_predict=_limit(body.options),
         is_load=is_load,
         is_unload=is_load and _is_zero(body.keep_alive),
-        first_text=system[:_HEAD_BYTES] + prompt[:_HEAD_BYTES],
+        first_text=bytes(system[:_HEAD_BYTES]) + prompt[:_HEAD_BYTES],
     )
 
 
 def _embed(body: Embed) -> Peek:
-    prompt_bytes, input_count = _inputs(body.input)
-    raw = bytes(body.input)
+    prompt_bytes, input_count = inputs_of(body.input)
+    raw = json_of(body.input)
     is_load = raw in _EMPTY_TEXT or (raw[:1] == b"[" and input_count == 0)
     return Peek(
         model=body.model or "",
@@ -190,13 +191,13 @@ def _embed(body: Embed) -> Peek:
 
 
 def _embeddings(body: Embeddings) -> Peek:
-    prompt = _text(body.prompt)
+    prompt = text_of(body.prompt)
     is_load = prompt in _EMPTY_TEXT
     return Peek(
         model=body.model or "",
         stream=False,
         options=_load_options(body.options, None),
-        prompt_bytes=_size([prompt]),
+        prompt_bytes=size_of([prompt]),
         is_load=is_load,
         input_count=0 if is_load else 1,
     )
@@ -208,19 +209,19 @@ def _show(body: Show) -> Peek:
 
 def _openai_chat(body: OpenAIChat) -> Peek:
     messages = body.messages or []
-    texts = []
+    texts: list[Text] = []
     media_count = 0
     for message in messages:
-        raw = bytes(message.content)
+        raw = json_of(message.content)
         if raw[:1] == b"[":
-            raw, media = _parts(raw)
+            raw, media = parts_of(raw)
             media_count += media
         texts.append(raw if raw[:1] == b'"' else b"")
     tools = bytes(body.tools)
     return Peek(
         model=body.model or "",
         stream=body.stream is True,
-        prompt_bytes=_size(texts),
+        prompt_bytes=size_of(texts),
         tool_bytes=len(tools) if _has_items(tools) else 0,
         media_count=media_count,
         turns=len(messages),
@@ -234,23 +235,23 @@ def _openai_chat(body: OpenAIChat) -> Peek:
 
 
 def _openai_completion(body: OpenAICompletion) -> Peek:
-    prompt = bytes(body.prompt)
-    prompt_bytes, _ = _inputs(body.prompt)
+    prompt = json_of(body.prompt)
+    prompt_bytes, _ = inputs_of(body.prompt)
     is_load = prompt in _EMPTY_TEXT
     return Peek(
         model=body.model or "",
         stream=body.stream is True,
-        prompt_bytes=prompt_bytes + _size([_text(body.suffix)]),
+        prompt_bytes=prompt_bytes + size_of([text_of(body.suffix)]),
         turns=0 if is_load else 1,
         num_predict=body.max_tokens,
         is_load=is_load,
         wants_usage=_member(body.stream_options, "include_usage") is True,
-        first_text=prompt[:_HEAD_BYTES],
+        first_text=bytes(prompt[:_HEAD_BYTES]),
     )
 
 
 def _openai_embed(body: OpenAIEmbed) -> Peek:
-    prompt_bytes, input_count = _inputs(body.input)
+    prompt_bytes, input_count = inputs_of(body.input)
     return Peek(
         model=body.model or "", stream=False, prompt_bytes=prompt_bytes, input_count=input_count
     )
@@ -272,56 +273,11 @@ _SPECS: Final = {
 }
 
 
-def _text(raw: msgspec.Raw) -> bytes:
-    """Return a JSON string as it stands, nothing for null."""
-    text = bytes(raw)
-    if text and text[0] != _QUOTE:
-        if text == b"null":
-            return b""
-        raise _Unusual
-    return text
-
-
-def _size(strings: list[bytes]) -> int:
-    """Count the UTF-8 bytes that JSON strings stand for.
-
-    Exact when little or nothing is escaped; what the escapes of a long text cost is extrapolated
-    from its start, because counting them all takes longer than everything else.
-    """
-    joined = b"".join(strings)
-    quoted = len(joined) - 2 * (len(strings) - strings.count(b""))
-    if b"\\" not in joined:
-        return quoted
-    if len(joined) <= _EXACT_BYTES:
-        return sum(len(_STRING.decode(text).encode()) for text in strings if text)
-    sample = joined[:_EXACT_BYTES]
-    saved = sample.count(b"\\") - sample.count(b"\\\\") + _SAVED_BY_U * sample.count(b"\\u")
-    return quoted - quoted * saved // _EXACT_BYTES
-
-
-def _inputs(raw: msgspec.Raw) -> tuple[int, int]:
-    """Return text bytes and number of the texts of a string or a list; anything else is none."""
-    text = bytes(raw)
-    if text[:1] == b'"':
-        return _size([text]), 1
-    if text[:1] != b"[":
-        return 0, 0
-    items = [bytes(item) for item in _RAWS.decode(text)]
-    return _size([item for item in items if item[0] == _QUOTE]), len(items)
-
-
-def _parts(raw: bytes) -> tuple[bytes, int]:
-    """Return the text of content parts as one JSON string, and how many parts are media."""
-    parts = _PARTS.decode(raw)
-    texts = [p.text for p in parts if p.type == "text" and isinstance(p.text, str)]
-    return msgspec.json.encode("".join(texts)), sum(p.type != "text" for p in parts)
-
-
-def _beginning(messages: list[Message], texts: list[bytes]) -> bytes:
+def _beginning(messages: list[Message], texts: list[Text]) -> bytes:
     """Return the starts of the first message and of the first user's message."""
     if not messages:
         return b""
-    head = texts[0][:_HEAD_BYTES]
+    head = bytes(texts[0][:_HEAD_BYTES])
     if messages[0].role == "user":
         return head
     for message, text in zip(messages, texts, strict=True):

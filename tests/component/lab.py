@@ -15,6 +15,7 @@ from sollold.build import Bound, Built, build
 from sollold.config import LoadedConfig, Node
 from sollold.config.schema import Config
 from sollold.nodes.own import find_own_addresses
+from sollold.web.server import ServerRunner
 from tests.fakes.node import FakeNode
 
 if TYPE_CHECKING:
@@ -76,8 +77,12 @@ class Lab:
         own = find_own_addresses(frozenset({("127.0.0.1", self.port)}))
         bound = Bound(api=(("127.0.0.1", self.port),), console=())
         self.built = await stack.enter_async_context(build(loaded, own, bound))
-        runner = web.AppRunner(
-            self.built.app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5
+        runner = ServerRunner(
+            self.built.app,
+            headers=self.built.edge.headers,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=0.5,
         )
         stack.push_async_callback(runner.cleanup)
         await runner.setup()

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from blockbuster import BlockBusterFunction
 
 from sollold.errors import SollolError
+from sollold.web import inference
 from sollold.web.body import BodyStore
 from sollold.web.encoding import PIECE_BYTES, decoder_for
 from tests.component.lab import Lab
@@ -71,6 +73,12 @@ def spool_files() -> list[str]:
         if "(deleted)" in target:
             found.append(target)
     return found
+
+
+def is_mapped(directory: Path) -> bool:
+    """Whether a file that was there is in this process's address space."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        return str(directory) in maps.read()
 
 
 # Unchanged -----------------------------------------------------------------------------------
@@ -242,6 +250,41 @@ async def test_beyond_the_budget_bodies_lie_in_a_file_without_a_name(tmp_path: P
 
 
 @pytest.mark.parametrize("budget_bytes", [256 * KIB, 64 * MIB])
+async def test_a_long_body_is_not_looked_at_in_the_loop(tmp_path: Path, budget_bytes: int) -> None:
+    limits = {"body_bytes": 64 * MIB, "bodies_bytes": budget_bytes, "spool_dir": str(tmp_path)}
+    async with Lab(limits=limits) as lab:
+        guard = BlockBusterFunction(inference, "peek").activate()
+        try:
+            assert (await post(lab, "/api/chat", chat_body(9))).status == 500
+            for size_bytes in (2 * MIB, 20 * MIB):
+                body = chat_body(size_bytes)
+                assert (await post(lab, "/api/chat", body)).status == 200
+                assert lab.nodes[0].inference[-1].body == body
+        finally:
+            guard.deactivate()
+        lab.assert_idle()
+        assert (lab.built.bodies.spooled_total > 0) == (budget_bytes < 2 * MIB)
+    assert not [name for name in spool_files() if str(tmp_path) in name]
+
+
+async def test_a_client_may_leave_while_its_spooled_body_is_looked_at(tmp_path: Path) -> None:
+    limits = {"body_bytes": 64 * MIB, "bodies_bytes": 256 * KIB, "spool_dir": str(tmp_path)}
+    body = b'{"model":"llama3.2","messages":[' + b'{"role":"user"},' * (600 * KIB) + b"{}]}"
+    async with Lab(limits=limits) as lab:
+        call = asyncio.create_task(lab.session.post("/api/chat", data=io.BytesIO(body)))
+        await lab.until(lambda: lab.built.bodies.spooled_total == 1)
+        # Its file is mapped from the moment on when all of it has come.
+        await lab.until(lambda: is_mapped(tmp_path))
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await lab.until(lambda: not lab.built.edge._tasks)
+        await lab.until(lambda: not is_mapped(tmp_path))
+        assert not [name for name in spool_files() if str(tmp_path) in name]
+        lab.assert_idle()
+        assert not lab.nodes[0].inference
+
+
+@pytest.mark.parametrize("budget_bytes", [256 * KIB, 64 * MIB])
 async def test_what_a_small_body_unpacks_to_counts_too(tmp_path: Path, budget_bytes: int) -> None:
     limits = {"body_bytes": 64 * MIB, "bodies_bytes": budget_bytes, "spool_dir": str(tmp_path)}
     body = chat_body(0) + b" " * (30 * MIB)
@@ -388,7 +431,7 @@ class Reader:
         except SollolError as error:
             self.got.append(error)
             return web.Response(status=error.http_status)
-        self.got.append(body.whole())
+        self.got.append(bytes(body.view()))
         body.close()
         return web.Response()
 

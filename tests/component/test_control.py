@@ -257,6 +257,20 @@ async def test_requests_in_the_order_of_the_queue() -> None:
         assert {item.client for item in found.waiting} == {"127.0.0.1"}
 
 
+async def test_running_streams_show_how_far_they_are() -> None:
+    async with Lab([slow_node()]) as lab, busy(lab, 2):
+        counted: list[int] = []
+        while len(counted) < 3:
+            found = await fetch(lab, "/api/v1/requests", RequestsDocument)
+            (running,) = found.running
+            assert found.waiting[0].tokens is None
+            if running.tokens and running.tokens > max(counted, default=1):
+                counted.append(running.tokens)
+                assert running.tokens_per_s is not None
+                assert running.tokens_per_s > 0
+        assert counted == sorted(counted)
+
+
 async def test_figures_come_from_what_was_measured() -> None:
     async with Lab([FakeNode(prefill_s=0.05)]) as lab:
         before = (await fetch(lab, "/api/v1/status", StatusDocument)).speed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ from sollold.wire.cors import OriginPolicy
 from tests.component.lab import Lab
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.look import Answer, ask
+from tests.fakes.node import FakeNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -197,10 +199,70 @@ async def test_what_cannot_be_read_is_refused_and_its_bytes_are_not_logged(
     caplog.set_level(logging.DEBUG)
     async with Lab() as lab:
         answer = await raw(lab, BROKEN[name])
-        assert b" 400 Bad Request\r\n" in answer
+        status = b"431 Request Header Fields Too Large" if "huge" in name else b"400 Bad Request"
+        last = answer[answer.rindex(b"HTTP/1.") :]
+        assert last[8:].startswith(b" " + status + b"\r\n")
+        head, _, body = last.partition(b"\r\n\r\n")
+        fields = head.decode().lower().split("\r\n")
+        assert body == status
+        for field in ("server: sollold", "x-sollold-error: sollold", "connection: close"):
+            assert field in fields
+        assert "content-type: text/plain; charset=utf-8" in fields
+        assert f"via: {lab.built.edge.via}" in fields
     assert "marker" not in caplog.text
     assert "cannot be read" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_an_expectation_nobody_meets_is_refused_as_go_does() -> None:
+    async with Lab() as lab:
+        for path in ("/api/chat", "/nope"):
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+            answer = await raw(lab, f"{head}Expect: 200-ok\r\n\r\n".encode())
+            fields = answer.decode().lower().split("\r\n")
+            assert fields[0] == "http/1.1 417 expectation failed"
+            assert fields[-2:] == ["", ""]
+            for field in ("server: sollold", "connection: close", "content-length: 0"):
+                assert field in fields
+            assert f"via: {lab.built.edge.via}" in fields
+
+
+CHUNKED = "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_a_body_that_breaks_in_the_middle_is_refused_at_once(path: str) -> None:
+    async with Lab() as lab:
+        reader, writer = await asyncio.open_connection("127.0.0.1", lab.port)
+        writer.write(CHUNKED.format(path).encode() + b"5\r\n12345\r\n")
+        await lab.until(lambda: bool(lab.built.edge._tasks))
+        writer.write(b"no length\r\n")
+        async with asyncio.timeout(5):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"\r\nConnection: close" in head
+        assert b"its framing is broken" in body
+        assert b'{"error":' in body
+        lab.assert_idle()
+
+
+async def test_a_body_that_breaks_behind_another_request_is_refused_after_its_answer() -> None:
+    lab = Lab([FakeNode(rate=20.0, answer_tokens=8)])
+    async with lab:
+        body = json.dumps(CHAT).encode()
+        head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", lab.port)
+        writer.write(head.encode() + body)
+        writer.write(CHUNKED.format("/api/chat").encode() + b"5\r\n12345\r\n")
+        await lab.nodes[0].until(lambda: bool(lab.nodes[0].inference))
+        writer.write(b"no length\r\n")
+        async with asyncio.timeout(5):
+            answers = await reader.read()
+        writer.close()
+        assert answers.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answers.count(b"HTTP/1.1 400 Bad Request\r\n") == 1
+        lab.assert_idle()
 
 
 async def test_a_browser_with_many_cookies_is_served() -> None:

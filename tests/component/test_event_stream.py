@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
+import psutil
 import pytest
 
 from sollold.api_types import EventLine, EventsDocument, decode
@@ -261,9 +262,8 @@ async def test_at_the_end_listeners_are_told_goodbye() -> None:
             await closing
 
 
-async def test_a_listener_that_stopped_reading_delays_the_end_by_little() -> None:
-    lab = Lab()
-    await lab.__aenter__()
+async def deaf_listener(lab: Lab) -> asyncio.StreamWriter:
+    """A listener that takes none of what it is told, and for which much of it waits."""
     _, writer = await slow_connection(lab.port)
     writer.write(
         b"GET /ws/routing_events HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
@@ -276,6 +276,28 @@ async def test_a_listener_that_stopped_reading_delays_the_end_by_little() -> Non
         for _ in range(50):
             bus.publish(NodeLeft(node="far", reason="x" * 10_000))
         await asyncio.sleep(0.01)
+    return writer
+
+
+def is_connected(writer: asyncio.StreamWriter) -> bool:
+    """Whether the daemon's end of a client's connection is open."""
+    ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+    return ends in [(sock.laddr, sock.raddr) for sock in psutil.Process().net_connections("tcp")]
+
+
+async def test_a_listener_that_does_not_hear_the_goodbye_is_cut() -> None:
+    async with Lab() as lab:
+        writer = await deaf_listener(lab)
+        assert is_connected(writer)
+        await lab.built.app.shutdown()
+        await lab.until(lambda: not is_connected(writer))
+        writer.transport.abort()
+
+
+async def test_a_listener_that_stopped_reading_delays_the_end_by_little() -> None:
+    lab = Lab()
+    await lab.__aenter__()
+    writer = await deaf_listener(lab)
     started_s = time.monotonic()
     async with asyncio.timeout(10):
         await lab.built.app.shutdown()

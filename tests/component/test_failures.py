@@ -168,6 +168,59 @@ async def test_credentials_refused_everywhere_is_a_502() -> None:
         lab.assert_idle()
 
 
+async def test_a_node_that_turned_us_away_serves_again_soon_after_it_was_mended() -> None:
+    async with Ordered(2) as lab:
+        lab.nodes[0].fault = Fault(kind=FaultKind.UNAUTHORIZED, scope="inference")
+        for _ in range(2):
+            answer = await lab.chat()
+            assert (answer.status, answer.headers["X-Sollold-Node"]) == (200, "n2")
+        assert served_by(lab) == [1, 2]
+        assert lab.fleet["n1"].state == "down"
+        lab.nodes[0].fault = None
+        await lab.until(lambda: not lab.fleet["n1"].is_ejected)
+        assert lab.fleet["n1"].reason.code == "trial"
+        answer = await lab.chat()
+        assert answer.headers["X-Sollold-Node"] == "n1"
+        assert lab.fleet["n1"].state == "up"
+        lab.assert_idle()
+
+
+async def test_a_node_that_turned_probes_away_too_serves_again_with_the_next_good_one() -> None:
+    async with Ordered(2, health={"interval_s": 0.5}) as lab:
+        lab.nodes[0].fault = Fault(kind=FaultKind.UNAUTHORIZED)
+        await (await lab.chat()).read()
+        await lab.until(lambda: lab.fleet["n1"].reason.text.startswith("wants a key"))
+        lab.nodes[0].fault = None
+        await lab.until(lambda: lab.fleet["n1"].state == "up")
+        answer = await lab.chat()
+        assert answer.headers["X-Sollold-Node"] == "n1"
+        lab.assert_idle()
+
+
+async def test_nodes_that_all_turned_us_away_are_tried_rather_than_none() -> None:
+    async with Ordered(2, queue={"holder_down_s": 30.0}) as lab:
+        for node in lab.nodes:
+            node.fault = Fault(kind=FaultKind.UNAUTHORIZED, scope="inference")
+        assert (await lab.chat()).status == 502
+        assert served_by(lab) == [1, 1]
+        lab.nodes[1].fault = None
+        answer = await lab.chat()
+        assert (answer.status, answer.headers["X-Sollold-Node"]) == (200, "n2")
+        lab.assert_idle()
+
+
+async def test_what_needs_no_slot_is_asked_of_a_node_that_lets_us_in() -> None:
+    async with Ordered(2) as lab:
+        lab.nodes[0].fault = Fault(kind=FaultKind.UNAUTHORIZED, scope="all")
+        for path, body, status in (
+            ("/api/show", b'{"model":"llama3.2"}', 200),
+            ("/api/chat", b'{"model":1}', 400),
+        ):
+            answer = await lab.session.post(path, data=body)
+            assert (answer.status, answer.headers["X-Sollold-Node"]) == (status, "n2")
+        lab.assert_idle()
+
+
 async def test_a_sole_holder_that_is_down_is_waited_for() -> None:
     async with Ordered(1, queue={"holder_down_s": 5.0}, health={"interval_s": 0.2}) as lab:
         await lab.nodes[0].stop()

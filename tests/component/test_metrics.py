@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client.parser import text_string_to_metric_families
@@ -66,6 +67,8 @@ async def stir(lab: Lab) -> None:
     ):
         async with lab.session.post(path, json=body) as answer:
             await answer.read()
+    async with lab.session.post("/api/generate", json={"model": "unknown"}) as answer:
+        assert answer.status == 404
 
 
 def own_labels(family: Metric) -> set[str]:
@@ -119,6 +122,68 @@ async def test_counters_move() -> None:
     assert moved("sollold_request_duration_seconds_sum", kind="chat") > 0
     assert moved("sollold_time_to_first_token_seconds_count", kind="chat") == 1
     assert moved("sollold_queue_wait_seconds_count") == 3
+
+
+def counted(found: Samples) -> dict[tuple[str, ...], float]:
+    """How often requests ended, by dialect, kind and outcome."""
+    return {
+        tuple(word for _, word in labels): number
+        for (name, labels), number in found.items()
+        if name == "sollold_requests_total"
+    }
+
+
+CHAT = b'{"model":"llama3.2","messages":[{"role":"user","content":"x"}],"stream":false}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "labels"),
+    [
+        ("/api/generate", b'{"model":"no"}', {}, 404, ("ollama", "generate", "caller_error")),
+        ("/v1/embeddings", b'{"model":"no"}', {}, 404, ("openai", "embed", "caller_error")),
+        ("/api/chat", b"{}", {}, 400, ("ollama", "chat", "caller_error")),
+        ("/api/chat", b"", {}, 400, ("ollama", "chat", "caller_error")),
+        ("/api/chat", b"{", {}, 400, ("ollama", "chat", "caller_error")),
+        ("/api/chat", CHAT, {"X-Sollold-Pin": "no"}, 404, ("ollama", "chat", "caller_error")),
+        ("/api/chat", CHAT, {"Via": "LOOP"}, 508, ("ollama", "chat", "caller_error")),
+        (
+            "/api/generate",
+            b'{"model":"llama3.2","keep_alive":0}',
+            {},
+            200,
+            ("ollama", "generate", "ok"),
+        ),
+        ("/api/chat", CHAT, {}, 200, ("ollama", "chat", "ok")),
+    ],
+    ids=["unknown", "v1", "nameless", "empty", "syntax", "pin", "loop", "unload", "served"],
+)
+async def test_every_inference_request_counts_once(
+    path: str, body: bytes, headers: dict[str, str], status: int, labels: tuple[str, ...]
+) -> None:
+    async with Lab() as lab:
+        headers = {k: lab.built.edge.via if v == "LOOP" else v for k, v in headers.items()}
+        async with lab.session.post(path, data=body, headers=headers) as answer:
+            assert answer.status == status, await answer.text()
+        assert counted(await samples(lab)) == {labels: 1}
+
+
+async def test_what_is_no_inference_request_does_not_count() -> None:
+    async with Lab() as lab:
+        async with lab.session.post("/api/show", data=b'{"model":"no"}') as answer:
+            assert answer.status == 404
+        async with lab.session.get("/api/chat") as answer:
+            assert answer.status == 405
+        assert counted(await samples(lab)) == {}
+
+
+async def test_a_client_that_leaves_before_its_body_came_counts_as_canceled() -> None:
+    async with Lab() as lab:
+        _, writer = await asyncio.open_connection("127.0.0.1", lab.port)
+        writer.write(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n")
+        await lab.until(lambda: bool(lab.built.edge._tasks))
+        writer.close()
+        await lab.until(lambda: not lab.built.edge._tasks)
+        assert counted(await samples(lab)) == {("ollama", "chat", "canceled"): 1}
 
 
 async def test_gauges_show_what_is_now() -> None:

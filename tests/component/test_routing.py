@@ -103,6 +103,27 @@ async def test_a_full_queue_answers_503_in_both_dialects() -> None:
         await asyncio.gather(*running, return_exceptions=True)
 
 
+@pytest.mark.parametrize(("answer_tokens", "least_s", "most_s"), [(20, 12, 24), (2000, 60, 60)])
+async def test_a_full_queue_says_when_its_head_will_have_started(
+    answer_tokens: int, least_s: int, most_s: int
+) -> None:
+    node = FakeNode(rate=10.0, answer_tokens=answer_tokens)
+    async with Lab([node], queue={"length": 8}) as lab:
+        await load_model(lab)
+        # The rate is learned, and so is how long answers are.
+        options = {"num_predict": answer_tokens}
+        await (await lab.chat(options={"num_predict": 10})).read()
+        tasks = [asyncio.create_task(lab.chat(options=options)) for _ in range(9)]
+        await lab.until(lambda: len(lab.built.dispatcher.admission.queue) == 8)
+        answers = [await lab.chat(options=options) for _ in range(3)]
+        told = {int(answer.headers["Retry-After"]) for answer in answers}
+        assert [answer.status for answer in answers] == [503] * 3
+        assert least_s <= min(told) <= max(told) <= most_s, told
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_one_clients_share_of_the_queue() -> None:
     nodes = [FakeNode(rate=10.0, answer_tokens=100)]
     async with Lab(nodes, queue={"per_client_waiting": 1}) as lab:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.component.lab import Lab
+from tests.component.odd_node import odd_node, reply
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.node import FakeNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BODY = json.dumps(
-    {"model": "llama3.2", "messages": [{"role": "user", "content": "x"}], "stream": True}
-).encode()
+    from tests.fakes.raw import Conversation, RawRequest
+
+CHAT: dict[str, Any] = {"model": "llama3.2", "messages": [{"role": "user", "content": "x"}]}
+BODY = json.dumps(CHAT | {"stream": True}).encode()
 HEAD = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 
 
@@ -130,20 +135,73 @@ async def read_all(reader: asyncio.StreamReader) -> bytes:
     return data
 
 
-async def test_a_client_that_takes_nothing_is_cut() -> None:
+def failed(lab: Lab) -> list[dict[str, Any]]:
+    """What was told of requests that failed."""
+    events = [json.loads(record.json()) for record in lab.built.bus.last(1000)]
+    return [event for event in events if event["event_type"] == "REQUEST_FAILED"]
+
+
+def told_outcomes(lab: Lab) -> dict[str, int]:
+    """How requests ended, for the metrics."""
+    return {key[2]: number for key, number in lab.built.metrics._requests.items()}
+
+
+async def deaf_client(lab: Lab, body: bytes) -> asyncio.StreamWriter:
+    """A client that asks and takes nothing of the answer."""
+    _, writer = await asyncio.open_connection("127.0.0.1", lab.port, limit=1024)
+    sock = writer.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    return writer
+
+
+async def test_a_client_that_takes_nothing_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     node = FakeNode(rate=0.0, answer_tokens=30_000)
     limits = {"client_stall_s": 0.5, "client_spool_bytes": 65536}
     async with Lab([node], limits=limits) as lab:
-        _, writer = await asyncio.open_connection("127.0.0.1", lab.port, limit=1024)
-        sock = writer.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        writer.write(HEAD + BODY)
+        writer = await deaf_client(lab, BODY)
         await lab.until(lambda: len(list(lab.built.dispatcher.runs)) == 1)
         await lab.until(lambda: not list(lab.built.dispatcher.runs), timeout_s=10)
         await node.until(lambda: node.active == 0)
         lab.assert_idle()
         writer.transport.abort()
+        assert told_outcomes(lab) == {"stalled": 1}
+        (event,) = failed(lab)
+        assert (event["outcome"], event["status"]) == ("stalled", 200)
+        assert "took nothing" in event["reason"]
+    assert "outcome=stalled" in caplog.text
+
+
+@pytest.mark.parametrize("is_noted", [False, True])
+async def test_a_client_that_takes_nothing_of_a_whole_answer_is_cut(is_noted: bool) -> None:
+    whole = {"model": "llama3.2", "message": {"role": "assistant", "content": "x" * (12 << 20)}}
+
+    async def answer(connection: Conversation, request: RawRequest) -> bool:
+        await connection.send(reply(json.dumps(whole | {"done": True}).encode()))
+        return False
+
+    limits = {"client_stall_s": 0.5}
+    replies = {"routing": "body" if is_noted else "headers"}
+    async with odd_node(answer) as server:
+        nodes_config = [{"url": f"http://127.0.0.1:{server.port}", "name": "odd"}]
+        async with Lab(0, nodes_config=nodes_config, limits=limits, replies=replies) as lab:
+            writer = await deaf_client(lab, json.dumps(CHAT | {"stream": False}).encode())
+            await lab.until(lambda: len(list(lab.built.dispatcher.runs)) == 1)
+            await lab.until(lambda: not lab.built.edge._tasks, timeout_s=10)
+            writer.transport.abort()
+            assert told_outcomes(lab) == {"stalled": 1}
+            assert lab.fleet["odd"].state == "up"
+            lab.assert_idle()
+            # One that reads gets all of it, with its length.
+            answered = await lab.chat()
+            document = await answered.json()
+            assert (answered.status, len(document["message"]["content"])) == (200, 12 << 20)
+            assert ("_sollol_routing" in document) is is_noted
+            assert ("Content-Length" in answered.headers) is not is_noted
+            assert told_outcomes(lab) == {"stalled": 1, "ok": 1}
 
 
 async def test_hundreds_that_vanish_at_random_leave_nothing() -> None:

@@ -73,6 +73,20 @@ def test_nodes_that_are_this_daemon_are_refused(new_daemon: Callable[..., Daemon
         assert f"{daemon.config_path}:{line}: nodes[" in log
 
 
+@pytest.mark.parametrize("listener", ["[::1]", "[::]"])
+def test_a_node_on_our_own_ipv6_loopback_is_refused(
+    new_daemon: Callable[..., DaemonProcess], listener: str
+) -> None:
+    daemon = new_daemon()
+    daemon.config_path.write_text(
+        f'[listen]\napi = "{listener}:{daemon.api_port}"\nconsole = []\n{CONSENT}\n'
+        f'[[nodes]]\nurl = "[0:0:0:0:0:0:0:1]:{daemon.api_port}"\n'
+    )
+    daemon.launch()
+    assert daemon.wait_exit() == 78
+    assert f"http://[::1]:{daemon.api_port} is this daemon itself" in daemon.log_text()
+
+
 def test_our_own_address_under_a_name_becomes_no_node(
     new_daemon: Callable[..., DaemonProcess], node: FakeNodeProcess
 ) -> None:

@@ -85,7 +85,7 @@ class DaemonProcess:
         return self.group.exit_code
 
     def write_config(self, *, nodes: Sequence[str] = (), config: str = "") -> None:
-        """Write the configuration file anew; a running daemon reads it on SIGHUP."""
+        """Write the configuration file anew, for the next start: a running daemon keeps its own."""
         text = _CONFIG.format(api_port=self.api_port, console_port=self.console_port)
         tables = "".join(f'[[nodes]]\nurl = "{url}"\n\n' for url in nodes)
         discovery = "" if "[discovery]" in config else _NO_DISCOVERY

@@ -118,22 +118,45 @@ def test_misconfigured_by_probe_lasts_until_a_probe_succeeds() -> None:
     assert h.state(after((81.0, OK), start=health), 81.0) is NodeState.UP
 
 
-def test_misconfigured_by_traffic_survives_probes_and_passes() -> None:
-    seen = h.Misconfigured("wants a key (401)", is_probe=False)
-    health = after((1.0, seen), (5.0, OK), start=up())
-    assert h.state(health, 60.9) is NodeState.DOWN
-    assert not h.is_routable(health, 60.9)
-    assert h.next_change_s(health, 5.0) == 61.0
-    assert h.state(health, 61.0) is NodeState.UP
-    assert h.is_routable(health, 61.0)
-    assert h.state(after((6.0, h.TrafficOk()), start=health), 6.0) is NodeState.UP
+TURNED_AWAY = h.Misconfigured("wants a key (401)", is_probe=False)
 
 
-def test_misconfigured_by_traffic_does_not_break_the_breaker() -> None:
-    health = up()
-    for at_s in range(10):
-        health = after((float(at_s), h.Misconfigured("no", is_probe=False)), start=health)
-    assert not h.is_ejected(health, 10.0)
+def test_misconfigured_by_traffic_survives_probes_and_is_soon_tried_again() -> None:
+    health = after((1.0, TURNED_AWAY), (1.1, OK), start=up())
+    assert h.state(health, 1.9) is NodeState.DOWN
+    assert text(health, 1.9) == "misconfigured: wants a key (401)"
+    assert h.is_ejected(health, 1.9)
+    assert h.next_change_s(health, 1.1) == 2.0
+    assert h.state(health, 2.0) is NodeState.SLOW
+    assert text(health, 2.0) == "trial: the next request decides: wants a key (401)"
+    assert not h.is_ejected(health, 2.0)
+    well = after((2.1, h.TrafficOk()), start=health)
+    assert h.assess(well, 2.1) == (NodeState.UP, None)
+    assert well.passive.misconfigured_count == 0
+
+
+def test_a_node_that_goes_on_turning_us_away_is_tried_less_and_less() -> None:
+    health, now_s, pauses = up(), 1.0, []
+    for _ in range(7):
+        health = after((now_s, TURNED_AWAY), (now_s, TURNED_AWAY), (now_s, OK), start=health)
+        pauses.append(h.penalty_until_s(health, now_s) - now_s)
+        now_s = h.penalty_until_s(health, now_s)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+
+
+def test_misconfigured_by_traffic_may_be_tried_when_nobody_else_is_left() -> None:
+    health = after((1.0, TURNED_AWAY), start=up())
+    assert h.is_routable(health, 1.0)
+    assert h.penalty_rank(health, 1.0) > h.penalty_rank(ejected(1.0), 1.0)
+    assert not health.passive.breaker.is_open
+
+
+def test_misconfigured_by_traffic_is_over_when_the_probes_say_so() -> None:
+    health = after((1.0, TURNED_AWAY), (1.1, h.Misconfigured("wants a key (401)")), start=up())
+    assert not h.is_routable(health, 30.0)
+    assert h.assess(after((30.0, OK), start=health), 30.0) == (NodeState.UP, None)
+    again = after((1.2, OK), (1.3, TURNED_AWAY), start=health)
+    assert h.penalty_until_s(again, 1.3) == 2.3
 
 
 def test_drain_resume_and_limit() -> None:
@@ -408,6 +431,9 @@ def test_probe_pauses() -> None:
         health = after((float(at_s), SILENT), start=health)
         pauses.append(h.next_probe_in_s(health, float(at_s), POLICY, 0.5))
     assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    for _ in range(9):
+        health = after((9.0, h.Misconfigured("wants a key (401)")), start=health)
+    assert h.next_probe_in_s(health, 9.0, POLICY, 0.5) == 5.0
     refused = after((1.0, h.Refused("no")), start=up())
     assert h.next_probe_in_s(refused, 1.0, POLICY, 0.5) == 0.5
 

@@ -61,6 +61,19 @@ def test_our_own_listener_is_no_node(bench: Bench) -> None:
     assert bench.add("127.0.0.1:11500")
 
 
+def test_our_own_listener_on_ipv6_loopback_is_no_node(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(OwnAddresses(frozenset({("::1", 11434)}), frozenset({"::1", "127.0.0.1"})))
+    for url in ("[::1]:11434", "http://[0:0:0:0:0:0:0:1]:11434"):
+        assert bench.registry.add(Candidate(url=url, source="config")) is None
+    node = bench.add("localhost:11434")
+    bench.registry.set_addresses(node, ["::1"])
+    assert bench.ids() == []
+    assert "is this daemon itself" in caplog.text
+    # Another server may listen beside it.
+    assert bench.add("[::1]:11500")
+    assert bench.add("127.0.0.1:11434")
+
+
 def test_a_wildcard_listener_covers_all_own_addresses() -> None:
     bench = Bench(OwnAddresses(frozenset({("0.0.0.0", 11434)}), OWN.interfaces))
     for url in ("192.168.1.2", "127.0.0.1", "127.0.0.9", "0.0.0.0", "[::1]"):
