@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -37,8 +38,8 @@ _WATCH_S = 0.5
 _ENGINE_GRACE_S = 5.0
 _DAEMON_GRACE_S = 10.0
 _TAIL_LINES = 8
-_NATIVE = chat.native_question("Why is the sky blue?")
-_OPENAI = chat.openai_question("Why do ships float?")
+_NATIVE = chat.native_question("What is the moon?")
+_OPENAI = chat.openai_question("What is a lighthouse for?")
 
 
 class Node(NamedTuple):
@@ -249,7 +250,7 @@ class Demo:
         stage.line()
         stage.line(f"  curl {api.url}/api/generate \\")
         stage.line(f'    -d \'{{"model": "{MODEL}", "prompt": "The sea is"}}\'')
-        stage.line(f"  {_ctl(api)} nodes")
+        stage.line(f"  {_typed()}{_ctl(api)} nodes")
         stage.line(f"  kill -9 {node.child.pid}")
         stage.line(f"    ends {node.engine.name}; ask again, and the other one answers")
         stage.line()
@@ -297,6 +298,13 @@ def _ctl(api: Choice) -> str:
     if api.port == addresses.API_PORT and not control_sockets(os.environ):
         return "sollolctl"
     return f"sollolctl --url {api.url}"
+
+
+def _typed() -> str:
+    """Return what to type before a command's name: its folder, when that is not on the PATH."""
+    if shutil.which("sollolctl"):
+        return ""
+    return f"{str(Path(sys.executable).parent).replace(str(Path.home()), '~', 1)}/"
 
 
 def _facts(answer: Answer) -> str:
