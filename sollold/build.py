@@ -25,12 +25,12 @@ from sollold.core.rates import RateTable
 from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
-from sollold.nodes.ask import Asker, Target, probe_session
+from sollold.nodes.ask import Asker, probe_session
 from sollold.nodes.client import NodeClient
 from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.sources import StaticSources
-from sollold.nodes.tls import TlsContexts, Trust
+from sollold.nodes.tls import TlsContexts
 from sollold.nodes.tools import ProbeSettings
 from sollold.policies import assign_policy, dispatch_settings, health_policy
 from sollold.routing.admission import Admission, QueueRules
@@ -41,7 +41,6 @@ from sollold.routing.learning import Learner
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
-from sollold.upstream.pool import Address
 from sollold.upstream.wheel import TimerWheel
 from sollold.web.app import known_methods, make_app
 from sollold.web.body import BodyStore
@@ -49,13 +48,13 @@ from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
 from sollold.web.control import ControlApi
 from sollold.web.documents import DaemonFacts, Documents
+from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.metrics import Metrics
-from sollold.web.outgoing import NodeHead, Outgoing
+from sollold.web.outgoing import Outgoing
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.engines import engine_for
-from sollold.wire.headers import HeadWriter
 from sollold.wire.translate.seam import Clock
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ if TYPE_CHECKING:
     from sollold.config import Config, LoadedConfig
     from sollold.core.model import NodeId
     from sollold.nodes.own import OwnAddresses
-    from sollold.nodes.records import ProbeTarget
     from sollold.routing.record import RequestRecord
 
 _SHOW_LIMIT_S = 30.0
@@ -95,54 +93,6 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools
     bodies: BodyStore
     edge: Edge
-
-
-class NodeDoor:
-    """How a node is reached: address for the pool, constant parts of request heads."""
-
-    def __init__(self, registry: Registry, tls: TlsContexts) -> None:
-        self._registry = registry
-        self._tls = tls
-        self._doors: dict[NodeId, tuple[ProbeTarget, Address, NodeHead]] = {}
-
-    def address(self, node: NodeId) -> Address | None:
-        """Return where to connect; None while nothing is resolved or the node is gone."""
-        door = self._door(node)
-        return None if door is None else door[1]
-
-    def head(self, node: NodeId) -> NodeHead | None:
-        """Return what is constant in the heads sent to the node."""
-        door = self._door(node)
-        return None if door is None else door[2]
-
-    def forget(self, node: NodeId) -> None:
-        """Drop what was made for a node that left. No await."""
-        self._doors.pop(node, None)
-
-    def _door(self, node: NodeId) -> tuple[ProbeTarget, Address, NodeHead] | None:
-        target = self._registry.target(node)
-        if target is None or not target.addresses:
-            return None
-        door = self._doors.get(node)
-        if door is None or door[0] is not target:
-            door = self._doors[node] = (target, self._make_address(target), _make_head(target))
-        return door
-
-    def _make_address(self, target: ProbeTarget) -> Address:
-        host, port = target.place.address
-        if target.place.scheme != "https":
-            return Address(target.addresses[0], port)
-        # Not sooner: reading the certificates is a good part of the start.
-        context = self._tls.make(target.trust or Trust())
-        return Address(target.addresses[0], port, context, host)
-
-
-def _make_head(target: ProbeTarget) -> NodeHead:
-    host, port = target.place.address
-    address = Target(scheme=target.place.scheme, address=target.addresses[0], port=port, host=host)
-    key = os.environ.get(target.key_env) if target.key_env else None
-    writer = HeadWriter(address.authority(), None if key is None else f"Bearer {key}")
-    return NodeHead(target.place.path, writer)
 
 
 class _Knowledge:
@@ -191,7 +141,7 @@ class _Flow:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.wheel = TimerWheel(loop)
-        self.door = NodeDoor(know.registry, know.tls)
+        self.door = NodeDoor(know.registry, know.tls, os.environ.get)
         self.pools = Pools(
             self.door.address, wheel=self.wheel, connect_timeout_s=config.health.timeout_s
         )
