@@ -188,6 +188,6 @@ class LlamaLooker:
             residents=tuple(
                 resident_view(model)
                 for model, one in zip(models, offered, strict=True)
-                if by_name[one.engine_name].is_resident
+                if by_name[one.engine_name].is_resident and not said.is_sleeping
             ),
         )
