@@ -314,7 +314,7 @@ async def _drain(built: Built, notifier: Notifier, stopper: Stopper, limit_s: fl
     built.facts.is_stopping = True
     _log.info("stopping: running requests get %.0f s", limit_s)
     started_s = time.monotonic()
-    drain = asyncio.ensure_future(built.dispatcher.drain(limit_s))
+    drain = asyncio.ensure_future(_finish_requests(built, limit_s))
     hurry = asyncio.ensure_future(stopper.hurried.wait())
     try:
         await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
@@ -325,10 +325,15 @@ async def _drain(built: Built, notifier: Notifier, stopper: Stopper, limit_s: fl
     if drain.done() and not drain.cancelled() and drain.result():
         _log.info("drained in %.1f s", passed_s)
         return
-    _log.warning("stopping: cut after %.1f s, requests=%d", passed_s, _running(built))
+    _log.warning("stopping: cut after %.1f s, requests=%d", passed_s, built.edge.working)
     built.dispatcher.cut()
     built.edge.cut()
 
 
-def _running(built: Built) -> int:
-    return sum(1 for _ in built.dispatcher.runs)
+async def _finish_requests(built: Built, limit_s: float) -> bool:
+    """Wait for what runs on nodes, then for answers that are still on their way to clients."""
+    until_s = time.monotonic() + limit_s
+    built.edge.refuse_uploads()
+    if not await built.dispatcher.drain(limit_s):
+        return False
+    return await built.edge.drained(max(0.0, until_s - time.monotonic()))

@@ -185,7 +185,8 @@ def _has_colour(stream: Stream, environ: Mapping[str, str]) -> bool:
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:
-    record.request_id = request_id.get()
+    if not hasattr(record, "request_id"):
+        record.request_id = request_id.get()
     return True
 
 

@@ -106,7 +106,7 @@ class Admission:
         self._wakeup: Timer | None = None
         self._pumping_soon: Timer | None = None
         self._is_pumping = False
-        self._is_draining = False
+        self.is_draining = False
         self._quotes: dict[ModelKey, tuple[float, int]] = {}
         """Per model, what was last said of when to come back, and until when that holds."""
         self.loads_started = 0
@@ -146,7 +146,7 @@ class Admission:
         """
         ticket = Ticket(waiting, on_grant, on_reject)
         ticket.may_hold = may_hold
-        if self._is_draining and not is_returning:
+        if self.is_draining and not is_returning:
             on_reject(Draining())
             return ticket
         if self._starts_at_once(ticket):
@@ -352,7 +352,7 @@ class Admission:
 
     def drain(self) -> None:
         """Refuse what waits and what comes; running requests go on. No await."""
-        self._is_draining = True
+        self.is_draining = True
         for ticket in list(self._tickets.values()):
             self._reject(ticket, Draining())
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from sollold.core.estimate import fits
-from sollold.errors import SollolError
+from sollold.core.model import Reason
+from sollold.errors import CapacityError, SollolError
 from sollold.routing.judge import engine_failure
 from sollold.routing.record import Outcome, Phase
 from sollold.routing.run import RequestRun
@@ -111,6 +112,11 @@ class Dispatcher:
         return self._runs.values()
 
     @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused because the daemon stops."""
+        return self.admission.is_draining
+
+    @property
     def detached_count(self) -> int:
         """Loads that go on although their client left."""
         return len(self._detached)
@@ -128,6 +134,8 @@ class Dispatcher:
                 record.outcome = Outcome.FAILED
             if not record.status:
                 record.status = error.http_status
+            if isinstance(error, CapacityError):
+                record.reason = Reason(error.code, error.message)
             raise
         finally:
             # What made the request is of no use any more, and large.

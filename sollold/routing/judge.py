@@ -44,6 +44,8 @@ def judge(attempt: Attempt) -> Judgement:
     if status >= 400:
         text = error_text(b"".join(attempt.held))
         verdict = judge_status(status, text, retry_after_s=_retry_after_s(attempt))
+        if verdict.fault is Fault.CLIENT:
+            return Judgement(verdict, text)
         return Judgement(verdict, text, f"answered {status}{_known(text)}")
     if status >= 300:
         text = "a redirect, which no Ollama sends; is the address right?"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sollold.core.model import Decision, NodeId, RequestId, TaskKind
+    from sollold.core.model import Decision, NodeId, Reason, RequestId, TaskKind
     from sollold.wire.routes import InferenceRoute
 
 
@@ -68,6 +68,7 @@ class RequestRecord:
         "phase",
         "priority",
         "prompt_tokens",
+        "reason",
         "received_s",
         "route",
         "status",
@@ -106,6 +107,8 @@ class RequestRecord:
         self.prompt_tokens: int | None = None
         self.output_tokens: int | None = None
         self.outcome: Outcome | None = None
+        self.reason: Reason | None = None
+        """Why it ended as it did, where that is more than how its last attempt failed."""
         self.is_stalled = False
         """Its client was cut because it took nothing."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from sollold.core.model import Reason
 from sollold.events.types import (
     FallbackTriggered,
     OllamaNodeSelected,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sollold.routing.record import RequestRecord
 
 _log = logging.getLogger(__name__)
+
+_MAX_TEXT_CHARS = 300
 
 _LINES_PER_S = 20
 """Requests logged one by one within a second; twice as many when they failed."""
@@ -55,7 +58,8 @@ class EventReporter:
     def flush(self) -> None:
         """Say how many requests were not logged one by one. No await."""
         if self._unlogged:
-            _log.info("%d more requests ended, not logged one by one", self._unlogged)
+            text = "%d more requests ended, not logged one by one"
+            _log.info(text, self._unlogged, extra={"request_id": ""})
             self._unlogged = 0
 
     def queued(self, record: RequestRecord) -> None:
@@ -120,7 +124,8 @@ class EventReporter:
             "request looks for another node model=%s after=%s reason=%s",
             record.model,
             node,
-            text[:300],
+            text[:_MAX_TEXT_CHARS],
+            extra={"request_id": record.id},
         )
         code = record.failures[-1].code if record.failures else None
         self._bus.publish(
@@ -128,7 +133,7 @@ class EventReporter:
                 model=record.model,
                 request_id=record.id,
                 from_node=node,
-                reason=text[:300],
+                reason=text[:_MAX_TEXT_CHARS],
                 reason_code=code,
                 attempt=record.attempts + 1,
             )
@@ -138,6 +143,7 @@ class EventReporter:
         """Say how a request ended. No await."""
         ended_s = record.ended_s or record.received_s
         total_ms = (ended_s - record.received_s) * 1000
+        why = _why(record)
         if record.node is not None and record.granted_s is not None:
             self._bus.publish(
                 TaskComplete(
@@ -148,7 +154,7 @@ class EventReporter:
                     duration_ms=(ended_s - record.granted_s) * 1000,
                     attempt=record.attempts,
                     status=record.status or None,
-                    reason=_why(record),
+                    reason=None if why is None else why.text[:_MAX_TEXT_CHARS],
                 )
             )
         if record.outcome is Outcome.OK:
@@ -176,10 +182,16 @@ class EventReporter:
         self._unlogged += 1
 
 
-def _why(record: RequestRecord) -> str | None:
+def _why(record: RequestRecord) -> Reason | None:
+    """Return why a request ended, or needed more than one attempt; None when all went well."""
     if record.outcome is Outcome.STALLED:
-        return "the client took nothing of the answer for too long"
-    return record.failures[-1].text[:300] if record.failures else None
+        return Reason("stalled", "the client took nothing of the answer for too long")
+    if record.reason is not None:
+        return record.reason
+    if not record.failures:
+        return None
+    last = record.failures[-1]
+    return Reason(last.code, last.text)
 
 
 def _done_event(record: RequestRecord, total_ms: float) -> RequestDone:
@@ -208,13 +220,14 @@ def _done_event(record: RequestRecord, total_ms: float) -> RequestDone:
 
 def _failed_event(record: RequestRecord, total_ms: float) -> RequestFailed:
     outcome = record.outcome or Outcome.FAILED
+    why = _why(record) or Reason("", outcome.value.replace("_", " "))
     return RequestFailed(
         model=record.model,
         node=record.node,
         request_id=record.id,
         outcome=outcome.value,
-        reason=_why(record) or outcome.value.replace("_", " "),
-        reason_code=record.failures[-1].code if record.failures else None,
+        reason=why.text[:_MAX_TEXT_CHARS],
+        reason_code=why.code or None,
         status=record.status or None,
         total_ms=total_ms,
         attempts=record.attempts,

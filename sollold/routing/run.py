@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sollold.core.model import TaskKind
+from sollold.core.model import Reason, TaskKind
 from sollold.core.outcome import Fault, Verdict
 from sollold.errors import (
     ConnectFailed,
@@ -90,7 +90,7 @@ class RequestRun:
             if not self._kit.is_cutting:
                 self._note_departure()
                 raise
-            self._end_by_cut()
+            await self._end_by_cut()
             return None
         finally:
             self._close()
@@ -108,8 +108,8 @@ class RequestRun:
                     self.record.outcome = Outcome.OK
                 attempt.end_early()
 
-    def _end_by_cut(self) -> None:
-        """End because the daemon stops, and say so where it can still be said. No await.
+    async def _end_by_cut(self) -> None:
+        """End because the daemon stops, and say so where it can still be said.
 
         Raises:
             Draining: the client has got nothing yet, so this is its answer.
@@ -124,7 +124,14 @@ class RequestRun:
         if committed is None:
             self.record.outcome = Outcome.REFUSED
             raise Draining
-        self._interrupt(committed, Draining().message)
+        if committed.is_stream and committed.ending().is_terminated:
+            # Its last word is out; only the node lingers.
+            committed.end_early()
+            await self._finish(committed)
+            return
+        stop = Draining()
+        self.record.reason = Reason(stop.code, stop.message)
+        self._interrupt(committed, stop.message)
 
     @property
     def is_waiting(self) -> bool:
@@ -384,13 +391,19 @@ class RequestRun:
         if attempt.error is not None:
             self._kit.blame(attempt, judge_error(attempt), attempt.error.message)
         elif not attempt.is_stream or ending.is_terminated or ending.error is not None:
-            self.record.bytes_out = attempt.bytes_in
-            self.record.outcome = Outcome.OK if ending.error is None else Outcome.INTERRUPTED
-            await self._reply.finish()
+            await self._finish(attempt)
             return
         why = "the answer ended early" if attempt.error is None else attempt.error.message
         self.record.failures.append(Failure(attempt.grant.node, "interrupted", why))
         self._interrupt(attempt, f"{attempt.grant.node}: {why}")
+
+    async def _finish(self, attempt: Attempt) -> None:
+        """End a stream that said its last word."""
+        self._live.clear()
+        self.record.bytes_out = attempt.bytes_in
+        is_fine = attempt.ending().error is None
+        self.record.outcome = Outcome.OK if is_fine else Outcome.INTERRUPTED
+        await self._reply.finish()
 
     def _interrupt(self, attempt: Attempt, why: str) -> None:
         """Tell the client that this is not the whole answer, in a way it cannot miss. No await."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Context:
     """Identity of a request and the headers that every answer to it carries."""
 
-    __slots__ = ("_path", "decorated", "headers", "hint", "id", "is_dispatched")
+    __slots__ = ("_path", "decorated", "headers", "hint", "id", "is_cut", "is_dispatched",
+                 "is_uploading")  # fmt: skip
 
     def __init__(self, request_id: RequestId, headers: list[tuple[str, str]], path: str) -> None:
         self.id = request_id
@@ -24,6 +25,10 @@ class Context:
         """What to do about an error, set before it is raised; shown under `/api/v1`."""
         self.is_dispatched = False
         """Whether the dispatcher has it, which reports how it ends."""
+        self.is_uploading = False
+        """Whether its body is awaited."""
+        self.is_cut = False
+        """Whether this daemon ends it before its time."""
         self._path = path
 
     @property
@@ -35,6 +40,11 @@ class Context:
     def is_control(self) -> bool:
         """Whether the request is for the control API."""
         return self._path.startswith("/api/v1/")
+
+    @property
+    def may_outlast(self) -> bool:
+        """Whether it may last for ever, as those who listen to events do."""
+        return self._path.startswith(("/api/v1/", "/ws/"))
 
 
 CONTEXT = web.RequestKey("context", Context)

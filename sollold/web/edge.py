@@ -91,8 +91,11 @@ class Edge:
         self._running = running
         self._on_undispatched = on_undispatched
         self._ids: set[str] = set()
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._is_cutting = False
+        self._tasks: dict[asyncio.Task[object], Context] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.working = 0
+        """Requests under way, those of `/api/v1` and event listeners left out."""
         self.errors = 0
 
     @property
@@ -120,26 +123,53 @@ class Edge:
         token = current_request_id.set(request_id)
         task = asyncio.current_task()
         if task is not None:
-            self._tasks.add(task)
+            self._tasks[task] = context
+        self._note_work(context, 1)
         outcome = Outcome.CANCELED
         try:
             response = await self._answer(request, handler, context)
             outcome = _outcome(response.status)
         finally:
             self._count(request, context, outcome)
+            self._note_work(context, -1)
             current_request_id.reset(token)
             self._ids.discard(base)
             if task is not None:
-                self._tasks.discard(task)
+                self._tasks.pop(task, None)
         if response is context.decorated or response.prepared:
             return response
         return _with_headers(response, headers)
 
+    async def drained(self, limit_s: float) -> bool:
+        """Wait until no request is under way; True when that came true in time."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def refuse_uploads(self) -> None:
+        """Refuse requests whose bodies are still on their way: nobody will serve them. No await."""
+        for task, context in self._tasks.items():
+            if context.is_uploading:
+                context.is_cut = True
+                task.cancel()
+
     def cut(self) -> None:
         """End every request under way: with a refusal, or in mid-answer by a cut. No await."""
-        self._is_cutting = True
-        for task in self._tasks:
+        for task, context in self._tasks.items():
+            context.is_cut = True
             task.cancel()
+
+    def _note_work(self, context: Context, step: int) -> None:
+        if context.may_outlast:
+            return
+        self.working += step
+        if self.working:
+            self._idle.clear()
+        else:
+            self._idle.set()
 
     def _count(self, request: web.Request, context: Context, outcome: Outcome) -> None:
         """Tell of an inference request that nobody else tells of. No await."""
@@ -228,7 +258,7 @@ class Edge:
         except SollolError as error:
             return _refusal(context, error)
         except asyncio.CancelledError:
-            if not self._is_cutting or not _can_answer(request):
+            if not context.is_cut or not _can_answer(request):
                 raise
             # Cut by us before anything was sent: an answer says more than a closed connection.
             _uncancel()

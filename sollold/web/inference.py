@@ -11,7 +11,13 @@ from aiohttp import web
 
 from sollold.core.model import Dialect, NodeKind, TaskKind, WaitingRequest
 from sollold.core.names import Source, key_of, split_source
-from sollold.errors import InvalidRequest, ModelNotFound, NoEligibleNode, UpstreamError
+from sollold.errors import (
+    Draining,
+    InvalidRequest,
+    ModelNotFound,
+    NoEligibleNode,
+    UpstreamError,
+)
 from sollold.routing.job import Job
 from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
@@ -119,7 +125,12 @@ class InferenceApi:
         self, route: InferenceRoute
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
+            if self._dispatcher.is_draining:
+                raise Draining
+            context = request[CONTEXT]
+            context.is_uploading = True
             body = await self._bodies.read(request)
+            context.is_uploading = False
             try:
                 return await self._serve(request, route, body)
             finally:

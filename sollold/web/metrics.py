@@ -160,7 +160,7 @@ class Metrics(Collector):
         self._lag = _Family(
             "sollold_loop_lag_seconds", "How late the event loop runs its timers", _LAG_BUCKETS
         )
-        self._attempts = {"ok": 0, "failed": 0}
+        self._attempts = {"ok": 0, "failed": 0, "given_up": 0}
         self._tokens = {"prompt": 0, "generated": 0}
         self._gauges: _LiveGauges | None = None
         self._taken: list[Metric] = []
@@ -189,7 +189,8 @@ class Metrics(Collector):
             self._ttft.add(record.first_content_s - record.received_s, kind)
         failed = len(record.failures)
         self._attempts["failed"] += failed
-        self._attempts["ok"] += max(0, record.attempts - failed)
+        is_answered = record.outcome in (Outcome.OK, Outcome.CALLER)
+        self._attempts["ok" if is_answered else "given_up"] += max(0, record.attempts - failed)
         self._tokens["prompt"] += record.prompt_tokens or 0
         self._tokens["generated"] += record.output_tokens or 0
 

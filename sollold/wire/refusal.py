@@ -8,8 +8,7 @@ from typing import Any, Final
 import msgspec
 
 _MAX_BYTES: Final = 16 * 1024
-
-
+_MAX_LOOK_CHARS: Final = 2048
 _MAX_WORDS: Final = 3
 
 _KNOWN: Final = re.compile(
@@ -63,10 +62,9 @@ def known_words(text: str) -> str:
 
     Whatever else is in it may repeat a prompt or a key and is left out.
     """
-    found: list[str] = []
-    for match in _KNOWN.finditer(text[:_MAX_BYTES]):
-        if match[0] not in found:
-            found.append(match[0])
+    found: dict[str, str] = {}
+    for match in _KNOWN.finditer(text[:_MAX_LOOK_CHARS]):
+        found.setdefault(match[0].casefold(), match[0])
         if len(found) == _MAX_WORDS:
             break
-    return ", ".join(found)
+    return ", ".join(found.values())

@@ -167,6 +167,34 @@ async def test_every_inference_request_counts_once(
         assert counted(await samples(lab)) == {labels: 1}
 
 
+async def test_requests_that_this_daemon_cannot_serve_count_as_refused_or_failed() -> None:
+    silent = FakeNode()
+    silent.fault = Fault(kind=FaultKind.HANG)
+    async with Lab([silent], health={"timeout_s": 0.2}) as lab:
+        async with lab.session.post("/api/chat", data=CHAT) as answer:
+            assert answer.status == 503
+        assert counted(await samples(lab)) == {("ollama", "chat", "refused"): 1}
+        # A bug of ours, wherever it is.
+        lab.built.bodies.limit_bytes = None  # type: ignore[assignment]
+        async with lab.session.post("/api/embed", data=CHAT) as answer:
+            assert answer.status == 500
+        assert counted(await samples(lab))["ollama", "embed", "failed"] == 1
+
+
+async def test_an_attempt_whose_client_left_was_given_up() -> None:
+    async with Lab([FakeNode(rate=20.0, answer_tokens=2000)]) as lab:
+        async with await lab.chat(stream=True) as answer:
+            await answer.content.readline()
+        await lab.until(lambda: not list(lab.built.dispatcher.runs))
+        found = await samples(lab)
+        attempts = {labels: n for (name, labels), n in found.items() if "attempts_total" in name}
+        assert {labels[0][1]: n for labels, n in attempts.items()} == {
+            "ok": 0,
+            "failed": 0,
+            "given_up": 1,
+        }
+
+
 async def test_what_is_no_inference_request_does_not_count() -> None:
     async with Lab() as lab:
         async with lab.session.post("/api/show", data=b'{"model":"no"}') as answer:
@@ -259,7 +287,7 @@ async def test_what_clients_write_makes_no_label() -> None:
         closed = {
             "dialect": {"ollama", "openai"},
             "kind": {kind.value for kind in TaskKind},
-            "outcome": {outcome.value for outcome in Outcome},
+            "outcome": {outcome.value for outcome in Outcome} | {"given_up"},
             "state": {state.value for state in NodeState},
             "where": {"disk", "memory"},
             "direction": {"prompt", "generated"},

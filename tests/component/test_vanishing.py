@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.component.lab import Lab
-from tests.component.odd_node import odd_node, reply
+from tests.component.odd_node import NDJSON, odd_node, reply
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.node import FakeNode
 
@@ -235,3 +235,31 @@ async def test_a_load_left_alone_does_not_go_on_to_answer_nobody() -> None:
         assert len(node.residents) == 1
         await lab.until(lambda: lab.built.dispatcher.detached_count == 0)
         lab.assert_idle()
+
+
+async def test_a_stream_that_said_its_last_word_is_not_declared_cut_by_the_end() -> None:
+    async def answer(connection: Conversation, _request: RawRequest) -> bool:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await connection.send(head % NDJSON)
+        for is_done in (False, True):
+            message = {"role": "assistant", "content": "x"}
+            line = json.dumps({"model": "m", "message": message, "done": is_done}).encode() + b"\n"
+            await connection.send(b"%x\r\n%b\r\n" % (len(line), line))
+        await connection.wait_closed()
+        return True
+
+    async with odd_node(answer) as server:
+        nodes_config = [{"url": f"http://127.0.0.1:{server.port}", "name": "odd"}]
+        async with (
+            Lab(0, nodes_config=nodes_config) as lab,
+            await lab.chat(stream=True) as answered,
+        ):
+            lines = [json.loads(await answered.content.readline()) for _ in range(2)]
+            assert lines[-1]["done"] is True
+            assert len(list(lab.built.dispatcher.runs)) == 1
+            lab.built.dispatcher.cut()
+            lab.built.edge.cut()
+            assert await answered.content.read() == b""
+            await lab.until(lambda: not list(lab.built.dispatcher.runs))
+            assert told_outcomes(lab) == {"ok": 1}
+            lab.assert_idle()

@@ -188,21 +188,39 @@ def test_connections_without_a_request_delay_nothing(
         assert follower.receive().end is End.CLEAN
 
 
-def test_an_unfinished_upload_delays_the_end_by_no_more_than_its_limit(
+def test_an_unfinished_upload_is_refused_at_once(
     new_daemon: Callable[..., DaemonProcess], node: FakeNodeProcess
 ) -> None:
-    config = "[server]\ndrain_s = 20\ncancel_after_s = 0.5\n"
-    daemon = new_daemon(nodes=[node.url], config=config)
+    daemon = new_daemon(nodes=[node.url], config=server(20))
     daemon.start()
-    with socket.create_connection(("127.0.0.1", daemon.api_port)) as upload:
+    with socket.create_connection(("127.0.0.1", daemon.api_port), LIMIT_S) as upload:
         upload.sendall(b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
         until(lambda: "joined" in daemon.log_text(), "the daemon is at work")
         assert ask(daemon.api_url, "GET", "/").status == 200
         stopped_s = time.monotonic()
         daemon.group.send(signal.SIGTERM)
+        answer = upload.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b'{"error":"sollold is stopping"}')
         assert daemon.wait_exit() == 0
-        assert time.monotonic() - stopped_s < 1.0 + QUICK_STOP_S
+        assert time.monotonic() - stopped_s < 2 * QUICK_STOP_S
     assert "Traceback" not in daemon.log_text()
+
+
+def test_a_question_to_a_node_is_answered_before_the_end(
+    new_daemon: Callable[..., DaemonProcess], node: FakeNodeProcess
+) -> None:
+    daemon = new_daemon(nodes=[node.url], config=server(20))
+    daemon.start()
+    until(lambda: get(daemon, "/api/v1/status")["nodes"]["up"] == 1, "the node is up")
+    node.set_faults(Fault(kind=FaultKind.SLOW_HEAD, scope="/api/show", delay_s=1.0))
+    with Client(daemon.api_url, LIMIT_S) as client:
+        client.send("POST", "/api/show", {"model": "llama3.2"})
+        assert ask(daemon.api_url, "GET", "/").status == 200
+        daemon.group.send(signal.SIGTERM)
+        answer = client.receive("POST")
+    assert answer.status == 200
+    assert daemon.wait_exit() == 0
 
 
 def test_a_frozen_node_does_not_hold_the_end_up(
