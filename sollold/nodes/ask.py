@@ -18,6 +18,7 @@ from sollold.core.health import Misconfigured, ProbeFailed, Warming
 from sollold.nodes.own import is_literal
 
 MAX_REPLY_BYTES = 16 * 1024 * 1024
+_PORTS = {"http": 80, "https": 443}
 _DAEMON = "sollold"
 _LLAMA = "llama.cpp"
 _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN})
@@ -43,7 +44,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         is_named = self.host and not is_literal(self.host)
         host = self.host if is_named and not self.address.startswith("127.") else self.address
         host = host.partition("%")[0]
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        host = f"[{host}]" if ":" in host else host
+        return host if _PORTS.get(self.scheme) == self.port else f"{host}:{self.port}"
 
 
 Failure = ProbeFailed | Misconfigured | Warming

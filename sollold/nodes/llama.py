@@ -66,7 +66,8 @@ class LlamaLooker:
         self._is_embedding: bool | None = None
         self._has_asked = False
         self._created_s: dict[str, int] = {}
-        self._known: tuple[Offer, tuple[Facts, ...], int | None] | None = None
+        self._known: tuple[tuple[Facts, ...], int | None] | None = None
+        """Its models, and the slots of each."""
 
     def forget(self) -> None:
         """Have everything asked anew. No await."""
@@ -84,7 +85,7 @@ class LlamaLooker:
         if not (self._has_asked or said.is_router or said.is_sleeping):
             await self._ask_embedding(place, limit_s)
         if self._known is None or self._clock() >= self._list_due_s:
-            await self._list(place, said, offer)
+            await self._list(place, said)
         return self._result(said, offer, latency_s)
 
     async def _props(self, place: Target, limit_s: float) -> tuple[Props, float] | Peer | Failure:
@@ -120,7 +121,7 @@ class LlamaLooker:
             self._has_asked, self._list_due_s = True, 0.0
             self._is_embedding = {501: False, 400: True, 500: True}.get(reply.status)
 
-    async def _list(self, place: Target, said: Props, offer: Offer) -> None:
+    async def _list(self, place: Target, said: Props) -> None:
         """Read the list of models; without one there is only what `/props` says."""
         reply = await self._client.asker.ask(place, "GET", "/v1/models", self._list_limit_s)
         listed: list[Listed] = []
@@ -138,7 +139,7 @@ class LlamaLooker:
             only = listed[0] if listed else Listed(name=said.alias)
             facts = (facts_of(said, self._aged(only), is_embedding=self._is_embedding),)
             slots = said.slots
-        self._known = (offer, facts, slots)
+        self._known = (facts, slots)
 
     async def _routed(
         self, place: Target, listed: list[Listed]
@@ -175,19 +176,18 @@ class LlamaLooker:
         return msgspec.structs.replace(model, created_s=created_s)
 
     def _result(self, said: Props, offer: Offer, latency_s: float) -> Look:
-        known = self._known
-        facts: tuple[Facts, ...] = () if known is None else known[1]
+        facts, slots = self._known or ((), None)
         by_name = {one.engine.name: one for one in facts}
         offered = choose({name: one.aliases for name, one in by_name.items()}, offer)
         models = tuple(model_view(one, by_name[one.engine_name], offer) for one in offered)
         return Look(
             latency_s=latency_s,
             version=said.version,
-            slots=None if known is None else known[2],
+            slots=slots,
             models=models,
             residents=tuple(
                 resident_view(model)
                 for model, one in zip(models, offered, strict=True)
-                if by_name[one.engine_name].is_resident
+                if by_name[one.engine_name].is_resident and not said.is_sleeping
             ),
         )

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sollold.core.health import Frozen, Misconfigured, ProbeFailed, ProbeOk
-from sollold.core.model import NodeKind
+from sollold.core.model import NodeKind, NodeState
 from sollold.nodes.ask import Target
 from sollold.nodes.catalogue import CatalogueWatch, join
 from sollold.nodes.client import Memory, Peer, Stranger, Version
@@ -322,6 +322,9 @@ class NodeWatch:
         self._was_frozen = False
         tools, settings = self._tools, self._tools.settings
         target = tools.registry.target(self.node)
+        if target is not None and target.kind is NodeKind.LLAMA_SERVER:
+            self._was_frozen = await self._is_gone()
+            return
         if target is None or target.kind is not NodeKind.OLLAMA or not target.addresses:
             return
         place = self._place(target, target.addresses[0])
@@ -337,6 +340,14 @@ class NodeWatch:
             self._was_frozen = isinstance(answer, ProbeFailed) and answer.is_refused
             self._failed(answer)
         self.wake.set()
+
+    async def _is_gone(self) -> bool:
+        """Whether nobody is there any more. Silence is none of it: that is how it works."""
+        await self.round()
+        view = self._tools.registry.get(self.node)
+        if view is None or view.state is not NodeState.DOWN or view.reason is None:
+            return False
+        return view.reason.code != "misconfigured"
 
 
 def worst(answers: Sequence[Version | Peer | Stranger | Failure]) -> Failure:

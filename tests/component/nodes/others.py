@@ -87,6 +87,7 @@ class Llama(Server):
         self.is_loading = False
         self.has_embeddings = False
         self.is_signed = True
+        self.headers: dict[str, str] = {}
 
     def answer(self, request: web.Request) -> web.Response:
         path, model = request.path, request.query.get("model")
@@ -109,7 +110,7 @@ class Llama(Server):
         return self._error(404, "File Not Found", "not_found_error")
 
     def _json(self, value: object, status: int = 200) -> web.Response:
-        headers = _SIGNED if self.is_signed else {}
+        headers = {**(_SIGNED if self.is_signed else {}), **self.headers}
         return web.json_response(value, status=status, headers=headers)
 
     def _error(self, status: int, text: str, kind: str) -> web.Response:

@@ -111,6 +111,9 @@ async def test_what_is_sent(client: NodeClient) -> None:
         (Target(scheme="http", address="10.0.0.1", port=1, host="10.0.0.1"), "10.0.0.1:1"),
         (Target(scheme="http", address="fe80::1%eth0", port=1, host="fe80::1%eth0"), "[fe80::1]:1"),
         (Target(scheme="http", address="127.0.0.1", port=1, host="gpu.lan"), "127.0.0.1:1"),
+        (Target(scheme="https", address="10.0.0.1", port=443, host="ai.org"), "ai.org"),
+        (Target(scheme="https", address="fd00::1", port=443, host="fd00::1"), "[fd00::1]"),
+        (Target(scheme="https", address="10.0.0.1", port=80, host="ai.org"), "ai.org:80"),
     ],
 )
 def test_the_host_named(place: Target, authority: str) -> None:

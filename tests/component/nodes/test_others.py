@@ -19,7 +19,7 @@ from sollold.nodes.offer import Offer
 from sollold.nodes.tls import TlsContexts, Trust
 from sollold.wire.engines import engine_for
 from tests.component.nodes.others import Cloud, Llama, recorded
-from tests.component.nodes.support import LIMITS, Bench
+from tests.component.nodes.support import LIMITS, Bench, black_hole
 from tests.fakes.node import FakeNode
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ async def test_a_sleeping_server_is_not_woken() -> None:
         assert set(server.asked) == {"GET /props", "GET /v1/models"}
         (model,) = bench.view().models.values()
         assert model.capabilities is None
+        assert bench.view().residents == ()
         server.props["is_sleeping"] = False
         await bench.prober.probe_once()
         (model,) = bench.view().models.values()
@@ -184,7 +185,67 @@ async def test_silence_while_it_works_is_busy(has_work: bool) -> None:
             assert bench.view().is_routable
         else:
             assert bench.view().state is NodeState.DOWN
+        assert await bench.prober.is_frozen(NodeId("node")) is not has_work
+
+
+async def test_waiting_ends_when_a_llama_server_is_gone() -> None:
+    async with Llama() as server, Cloud("m") as cloud, Bench(policy=LAZY) as bench:
+        bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        bench.add(cloud.url, name="cloud", kind=NodeKind.OPENAI)
+        await bench.prober.probe_once()
         assert not await bench.prober.is_frozen(NodeId("node"))
+        server.wants_key = "x"
+        assert not await bench.prober.is_frozen(NodeId("node"))
+        await server.stop()
+        assert await bench.prober.is_frozen(NodeId("node"))
+        await server.start()
+        cloud.is_silent = True
+        asked = len(cloud.asked)
+        assert not await bench.prober.is_frozen(NodeId("cloud"))
+        assert len(cloud.asked) == asked
+
+
+async def test_a_switched_off_host_is_gone_though_requests_run_there() -> None:
+    settings = msgspec.structs.replace(LIMITS, limit_s=0.3)
+    async with Llama() as server, Bench(policy=LAZY, settings=settings) as bench:
+        bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        await bench.prober.probe_once()
+        bench.prober.has_work = lambda _: True
+        await server.stop()
+        with black_hole("127.0.0.1", server.port):
+            for _ in range(20):
+                if await bench.prober.is_frozen(NodeId("node")):
+                    break
+            assert bench.view().state is NodeState.DOWN
+        await server.start()
+
+
+async def test_an_ollama_that_comes_back_is_read_anew() -> None:
+    async with FakeNode(["x"]) as ollama, Bench() as bench:
+        bench.add(ollama.url)
+        await bench.prober.probe_once()
+        await ollama.stop()
+        server = Llama()
+        server.port = ollama.port
+        async with server:
+            await bench.prober.probe_once()
+            assert names(bench.view()) == ["chat:latest"]
+        await ollama.start()
+        await bench.prober.probe_once()
+        await bench.prober.probe_once()
+        assert names(bench.view()) == ["x:latest"]
+
+
+async def test_another_daemon_in_the_place_of_a_llama_server() -> None:
+    async with Llama() as server, Bench() as bench:
+        bench.add(server.url)
+        await bench.prober.probe_once()
+        server.headers = {"Via": "1.1 sollold"}
+        await bench.prober.probe_once()
+        assert bench.registry.fleet().nodes == ()
+        server.headers = {}
+        await bench.prober.probe_once()
+        assert names(bench.view()) == ["chat:latest"]
 
 
 async def test_another_server_than_configured_is_told() -> None:
