@@ -59,11 +59,13 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[str, str]] = []
         self._body = bytearray()
         self._is_closed_here = False
+        self._idle: asyncio.TimerHandle | None = None
         self._can_write = asyncio.Event()
         self._can_write.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._await_request()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -83,6 +85,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._can_write.set()
+        self._stop_waiting()
         if self.current is not None and not self.current.is_answered and not self._is_closed_here:
             self.current.is_disconnected = True
         if self.task is not None and not self._is_closed_here:
@@ -101,6 +104,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._target, self._headers, self._body = b"", [], bytearray()
         self._building = None
+        self._stop_waiting()
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -183,7 +187,9 @@ class Connection(asyncio.Protocol):
             self.current = self._pending.pop(0)
             try:
                 with contextlib.suppress(Broken):
-                    exchange = Exchange(self, self.current, self._owner.framing)
+                    framing = self._owner.framing
+                    is_last = self.served + 1 == framing.most_requests
+                    exchange = Exchange(self, self.current, framing, is_last=is_last)
                     await self._owner.handle(exchange, self)
             finally:
                 self.served += 1
@@ -200,7 +206,21 @@ class Connection(asyncio.Protocol):
             self._owner.gone(self)
         elif self._pending:
             self._begin()
+        else:
+            self._await_request()
         self._owner.changed()
+
+    def _await_request(self) -> None:
+        """Close if no request comes in the time that a client has. No await."""
+        idle_s = self._owner.framing.idle_s
+        self._stop_waiting()
+        if idle_s > 0:
+            self._idle = asyncio.get_running_loop().call_later(idle_s, self.close)
+
+    def _stop_waiting(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
 
 
 class Listener:

@@ -30,6 +30,10 @@ class Framing(NamedTuple):
     """Header fields while the connection goes on."""
     errors_say_close: bool = False
     """Answers from 400 on say `Connection: close`, though the connection goes on."""
+    idle_s: float = 0.0
+    """An unused connection is closed after this time; 0: never."""
+    most_requests: int = 0
+    """A connection is closed after so many; 0: never."""
 
 
 GO = Framing(counted_bytes=2048)
@@ -86,10 +90,18 @@ class Wire(Protocol):
 class Exchange:
     """One request and the way its answer is written."""
 
-    def __init__(self, connection: Wire, request: SeenRequest, framing: Framing = GO) -> None:
+    def __init__(
+        self,
+        connection: Wire,
+        request: SeenRequest,
+        framing: Framing = GO,
+        *,
+        is_last: bool = False,
+    ) -> None:
         self.request = request
         self._connection = connection
         self._framing = framing
+        self._is_last = is_last
         self._is_chunked = False
         self._is_headed = False
         self._must_close = False
@@ -206,7 +218,7 @@ class Exchange:
         self.request.status = status
         self._is_headed = True
         told_close = (self.request.header("connection") or "").lower() == "close"
-        self._must_close = told_close or self._is_http10
+        self._must_close = told_close or self._is_http10 or self._is_last
         lines = [f"HTTP/1.{0 if self._is_http10 else 1} {status} {_phrase(status)}"]
         lines += [f"{name}: {value}" for name, value in headers]
         if content_type is not None:

@@ -46,6 +46,8 @@ class FakeLlama(FakeServer):
         is_dated=False,
         on_keep=(("Keep-Alive", "timeout=5, max=100"),),
         errors_say_close=True,
+        idle_s=5.0,
+        most_requests=100,
     )
 
     def __init__(

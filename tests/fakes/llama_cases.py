@@ -295,10 +295,10 @@ KEY_CASES = [
 """For a server with the key `secret`."""
 
 VARYING: dict[str, list[Case]] = {
-    "newer builds refuse what they do not do": [text(suffix="b"), text(best_of=2)],
+    "what a build does not do it refuses or ignores": [text(suffix="b"), text(best_of=2)],
     "-1 stands for the whole context, or is refused": [chat(repeat_last_n=-1)],
     "a bare key is a key for some": [
         c for c in KEY_CASES if c.headers and " " not in c.headers[0][1]
     ],
 }
-"""Cases that builds answer differently, by the reason."""
+"""Cases that builds may answer differently, by the reason."""

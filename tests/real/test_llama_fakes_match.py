@@ -166,7 +166,9 @@ def test_slots_idle_and_busy(build: _Build, real: LlamaServer, fake: FakeLlamaPr
     looks = []
     for url in (real.url, fake.url):
         clients = [_begin(url, 60) for _ in range(CHAT_SLOTS)]
-        _wait_busy(url, CHAT_SLOTS)
+        for client in clients:
+            # A slot tells of its last request until it has computed a token for this one.
+            next(piece for piece in client.pieces() if b'"content":"' in piece)
         looks.append([build.look_of(c, ask(url, "GET", c.path)) for c in (case, strict)])
         for client in clients:
             client.close()
@@ -252,6 +254,22 @@ def _leave(url: str) -> None:
     with Client(url) as client:
         client.send("POST", case.path, case.body)
         _wait_busy(url, before + 1)
+
+
+def test_connections_end_when_idle_or_old(real: LlamaServer, fake: FakeLlamaProcess) -> None:
+    for url in (real.url, fake.url):
+        with Client(url) as client:
+            said = []
+            # An error says that the connection ends, and it does not.
+            for path in ("/nope", *["/health"] * 99):
+                client.send("GET", path)
+                said.append(client.receive().headers.get("connection"))
+            assert said == ["close", *[None] * 98, "close"]
+            assert list(client.pieces()) == []
+        started_s = time.monotonic()
+        with Client(url) as client:
+            assert list(client.pieces()) == []
+        assert time.monotonic() - started_s > 4
 
 
 def test_loading(new_llama_server: NewLlamaServer, build: _Build) -> None:

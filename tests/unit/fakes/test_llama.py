@@ -341,6 +341,18 @@ async def test_a_page_and_a_role_alone(llama: FakeLlama) -> None:
     assert [chunk.count(b"data: ") for chunk in alone.chunks] == [1, 1, 1, 1, 1, 1]
 
 
+async def test_connections_end_when_idle_or_old(llama: FakeLlama) -> None:
+    llama.framing = llama.framing._replace(idle_s=0.1, most_requests=3)
+    with Client(llama.url) as old, Client(llama.url) as idle:
+        for path, said in (("/health", None), ("/nope", "close"), ("/health", "close")):
+            old.send("GET", path)
+            answer = await asyncio.to_thread(old.receive)
+            assert answer.headers.get("connection") == said
+        assert await asyncio.to_thread(list, old.pieces()) == []
+        assert await asyncio.to_thread(list, idle.pieces()) == []
+    await llama.until(lambda: llama.open_connections == 0)
+
+
 async def test_several_answers_to_one_request(llama: FakeLlama) -> None:
     two: Any = (await _chat(llama, n=2)).json()
     texts: Any = (await _post(llama, "/completion", prompt=["a", "b"], n_predict=1)).json()
