@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from sollold.core.model import NodeId
     from sollold.nodes.own import OwnAddresses
     from sollold.nodes.records import ProbeTarget
-    from sollold.routing.record import RequestRecord
+    from sollold.routing.record import Outcome, RequestRecord
+    from sollold.wire.routes import InferenceRoute
 
 _SHOW_LIMIT_S = 30.0
 _FIRST_ROUND_LIMIT_S = 3.0
@@ -260,7 +261,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         policy=assign_policy(config),
     )
     bodies = _bodies(config)
-    edge = _edge(config, instance, bound, own, know.load, metrics)
+    edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
     app = make_app(
         edge=edge,
@@ -396,7 +397,12 @@ def _inference(
 ) -> InferenceApi:
     return InferenceApi(
         dispatcher=flow.dispatcher,
-        plain=PlainForwarder(flow.pools, limit_s=_SHOW_LIMIT_S),
+        plain=PlainForwarder(
+            flow.pools,
+            limit_s=_SHOW_LIMIT_S,
+            overdue_s=config.failover.overdue_s,
+            is_frozen=know.prober.is_frozen,
+        ),
         bodies=bodies,
         catalogue=catalogue,
         fleet=know.registry.fleet,
@@ -445,8 +451,23 @@ def _facts(
     )
 
 
+def _undispatched(
+    metrics: Metrics, reporter: EventReporter
+) -> Callable[[InferenceRoute, int, Outcome], None]:
+    def note(route: InferenceRoute, status: int, outcome: Outcome) -> None:
+        metrics.undispatched(route, outcome)
+        reporter.undispatched(route, status, outcome, time.monotonic())
+
+    return note
+
+
 def _edge(
-    config: Config, instance: str, bound: Bound, own: OwnAddresses, load: Load, metrics: Metrics
+    config: Config,
+    instance: str,
+    bound: Bound,
+    own: OwnAddresses,
+    load: Load,
+    on_undispatched: Callable[[InferenceRoute, int, Outcome], None],
 ) -> Edge:
     policies = {
         (host, port): HostPolicy(
@@ -463,5 +484,5 @@ def _edge(
         hosts=policies,
         methods=known_methods(),
         running=lambda: (running.request for running in load),
-        on_undispatched=metrics.undispatched,
+        on_undispatched=on_undispatched,
     )
