@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from sollold.config import Config, LoadedConfig
     from sollold.core.model import NodeId
     from sollold.nodes.own import OwnAddresses
-    from sollold.routing.record import RequestRecord
+    from sollold.routing.record import Outcome, RequestRecord
+    from sollold.wire.routes import InferenceRoute
 
 _SHOW_LIMIT_S = 30.0
 _FIRST_ROUND_LIMIT_S = 3.0
@@ -145,7 +146,12 @@ class _Flow:
         self.pools = Pools(
             self.door.address, wheel=self.wheel, connect_timeout_s=config.health.timeout_s
         )
-        self.plain = PlainForwarder(self.pools, limit_s=_SHOW_LIMIT_S)
+        self.plain = PlainForwarder(
+            self.pools,
+            limit_s=_SHOW_LIMIT_S,
+            overdue_s=config.failover.overdue_s,
+            is_frozen=know.prober.is_frozen,
+        )
         self.admission = _admission(config, know, self.wheel, time.monotonic)
         learner = Learner(
             rates=know.rates,
@@ -218,7 +224,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         policy=assign_policy(config),
     )
     bodies = _bodies(config)
-    edge = _edge(config, instance, bound, own, know.load, metrics)
+    edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
     app = make_app(
         edge=edge,
@@ -407,8 +413,23 @@ def _facts(
     )
 
 
+def _undispatched(
+    metrics: Metrics, reporter: EventReporter
+) -> Callable[[InferenceRoute, int, Outcome], None]:
+    def note(route: InferenceRoute, status: int, outcome: Outcome) -> None:
+        metrics.undispatched(route, outcome)
+        reporter.undispatched(route, status, outcome, time.monotonic())
+
+    return note
+
+
 def _edge(
-    config: Config, instance: str, bound: Bound, own: OwnAddresses, load: Load, metrics: Metrics
+    config: Config,
+    instance: str,
+    bound: Bound,
+    own: OwnAddresses,
+    load: Load,
+    on_undispatched: Callable[[InferenceRoute, int, Outcome], None],
 ) -> Edge:
     policies = {
         (host, port): HostPolicy(
@@ -425,5 +446,5 @@ def _edge(
         hosts=policies,
         methods=known_methods(),
         running=lambda: (running.request for running in load),
-        on_undispatched=metrics.undispatched,
+        on_undispatched=on_undispatched,
     )

@@ -173,11 +173,16 @@ def _loops(
                 break
 
 
+def _plain(number: float) -> str:
+    """Write a number as people write it in the file: no exponents."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
+
+
 def _ordered(config: Config) -> Iterator[Fault]:
     for low, high, why in _ORDERED:
         least, most = value_at(config, low), value_at(config, high)
         if least > most:
-            what = f"{least:g} is more than {path_text(high)}, {most:g}: {why}"
+            what = f"{_plain(least)} is more than {path_text(high)}, {_plain(most)}: {why}"
             text = f"{what}; lower this or raise that"
             yield Fault((low, high), text)
 

@@ -285,7 +285,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         Literal["auto", "text", "json", "journal"],
         _key("auto: journal under systemd, else text."),
     ] = "auto"
-    requests: Annotated[bool, _key("One line per finished request.", live=True)] = True
+    requests: Annotated[bool, _key("One line per finished inference request.", live=True)] = True
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

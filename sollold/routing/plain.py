@@ -9,7 +9,7 @@ from sollold.errors import ConnectFailed, UpstreamError, UpstreamProtocol, Upstr
 from sollold.upstream.exchange import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from sollold.core.model import NodeId
     from sollold.routing.pools import Pools
@@ -64,9 +64,19 @@ class _Collector:
 class PlainForwarder:
     """Sends one request to one node and returns its whole reply."""
 
-    def __init__(self, pools: Pools, *, limit_s: float) -> None:
+    def __init__(
+        self,
+        pools: Pools,
+        *,
+        limit_s: float,
+        overdue_s: float,
+        is_frozen: Callable[[NodeId], Awaitable[bool]],
+    ) -> None:
+        """After `overdue_s` without an answer `is_frozen` is asked whether to go on waiting."""
         self._pools = pools
         self._limit_s = limit_s
+        self._overdue_s = overdue_s
+        self._is_frozen = is_frozen
 
     async def ask(self, node: NodeId, head: bytes | None, body: Body) -> PlainReply:
         """Ask one node.
@@ -82,14 +92,23 @@ class PlainForwarder:
         exchange = await pool.send(Request(head, body), collector)
         collector.exchange = exchange
         try:
-            async with asyncio.timeout(self._limit_s):
-                return await done
-        except TimeoutError:
-            text = f"{node} gave no answer in {self._limit_s:.0f} s"
-            raise UpstreamTimeout(text, phase="head") from None
+            await self._await_answer(node, done)
+            return done.result()
         finally:
             exchange.abort()
             done.cancel()
+
+    async def _await_answer(self, node: NodeId, done: asyncio.Future[PlainReply]) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._limit_s
+        while not done.done():
+            left_s = until_s - loop.time()
+            if left_s <= 0:
+                text = f"{node} gave no answer in {self._limit_s:.0f} s"
+                raise UpstreamTimeout(text, phase="head")
+            await asyncio.wait({done}, timeout=min(self._overdue_s, left_s))
+            if not done.done() and await self._is_frozen(node) and not done.done():
+                raise UpstreamTimeout(f"{node} does not answer its probes", phase="head")
 
     async def ask_first(
         self,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sollold.core.model import Grant, NodeId, NodeView
     from sollold.events.bus import EventBus
     from sollold.routing.record import RequestRecord
+    from sollold.wire.routes import InferenceRoute
 
 _log = logging.getLogger(__name__)
 
@@ -163,23 +164,32 @@ class EventReporter:
             self._bus.publish(_failed_event(record, total_ms))
         for listener in self._on_done:
             listener(record)
-        if self._is_logging:
-            self._log(record, total_ms)
+        if self._may_log(record.ended_s or 0.0, record.outcome):
+            _log_line(record, total_ms)
 
-    def _log(self, record: RequestRecord, total_ms: float) -> None:
-        """Write the request's line, unless there are too many to read. No await."""
-        second = int(record.ended_s or 0)
+    def undispatched(
+        self, route: InferenceRoute, status: int, outcome: Outcome, now_s: float
+    ) -> None:
+        """Log a request that ended without a place in the queue. No await."""
+        if self._may_log(now_s, outcome):
+            _log.info("request route=%s status=%d outcome=%s", route.path, status, outcome)
+
+    def _may_log(self, now_s: float, outcome: Outcome | None) -> bool:
+        """Whether a request gets a line of its own; there may be too many to read. No await."""
+        if not self._is_logging:
+            return False
+        second = int(now_s)
         if second != self._second:
             self.flush()
             self._second, self._lines = second, 0
-        limit = _LINES_PER_S if record.outcome is Outcome.OK else 2 * _LINES_PER_S
+        limit = _LINES_PER_S if outcome is Outcome.OK else 2 * _LINES_PER_S
         if self._lines < limit:
             self._lines += 1
-            _log_line(record, total_ms)
-            return
+            return True
         if not self._unlogged:
             self._later(1.0, self.flush)
         self._unlogged += 1
+        return False
 
 
 def _why(record: RequestRecord) -> Reason | None:

@@ -61,6 +61,7 @@ _HINTS = {
 
 _ENGINE_ROUTES = {route.path: route for route in InferenceRoute if route.kind is not None}
 _CALLERS_5XX = (501, 508)
+_CLIENT_GONE = 499
 
 _ATTEMPT = re.compile(r"(\.[0-9]+)+$")
 """What a request's id gets behind it for its second attempt and later ones."""
@@ -77,7 +78,7 @@ class Edge:
         hosts: Mapping[tuple[str, int], HostPolicy],
         methods: Mapping[str, tuple[str, ...]],
         running: Callable[[], Iterable[str]] = tuple,
-        on_undispatched: Callable[[InferenceRoute, Outcome], None] | None = None,
+        on_undispatched: Callable[[InferenceRoute, int, Outcome], None] | None = None,
     ) -> None:
         """`hosts` by listener, as bound; `running` gives the ids of requests on nodes.
 
@@ -125,12 +126,12 @@ class Edge:
         if task is not None:
             self._tasks[task] = context
         self._note_work(context, 1)
-        outcome = Outcome.CANCELED
+        status = _CLIENT_GONE
         try:
             response = await self._answer(request, handler, context)
-            outcome = _outcome(response.status)
+            status = response.status
         finally:
-            self._count(request, context, outcome)
+            self._count(request, context, status)
             self._note_work(context, -1)
             current_request_id.reset(token)
             self._ids.discard(base)
@@ -171,13 +172,13 @@ class Edge:
         else:
             self._idle.set()
 
-    def _count(self, request: web.Request, context: Context, outcome: Outcome) -> None:
+    def _count(self, request: web.Request, context: Context, status: int) -> None:
         """Tell of an inference request that nobody else tells of. No await."""
         if context.is_dispatched or self._on_undispatched is None or request.method != "POST":
             return
         route = _ENGINE_ROUTES.get(request.path)
         if route is not None:
-            self._on_undispatched(route, outcome)
+            self._on_undispatched(route, status, _outcome(status))
 
     def _identify(self, sent: str | None) -> tuple[RequestId, str]:
         """Return a request's id and what it is known by among those under way.
@@ -264,7 +265,8 @@ class Edge:
             _uncancel()
             return _refusal(context, Draining())
         except ConnectionError:
-            raise
+            # Nobody is there to read it; aiohttp would log the error itself.
+            return web.Response(status=_CLIENT_GONE)
         except Exception:
             self.errors += 1
             _log.exception(
@@ -320,6 +322,8 @@ def _outcome(status: int) -> Outcome:
     """Return how a request ended that the dispatcher never saw."""
     if status < 400:
         return Outcome.OK
+    if status == _CLIENT_GONE:
+        return Outcome.CANCELED
     if status < 500 or status in _CALLERS_5XX:
         return Outcome.CALLER
     return Outcome.REFUSED if status == 503 else Outcome.FAILED

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import struct
 import time
 from typing import Any, TypeVar
 
@@ -306,3 +307,31 @@ async def test_a_listener_that_stopped_reading_delays_the_end_by_little() -> Non
     await lab.until(lambda: not lab.built.edge._tasks)
     await lab.__aexit__(None, None, None)
     writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"GET /api/v1/events?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        (
+            b"GET /ws/routing_events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ),
+    ],
+    ids=["lines", "websocket"],
+)
+async def test_a_listener_that_vanishes_at_once_is_no_error(
+    request_head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Lab(1) as lab:
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", lab.port)
+            writer.write(request_head)
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        async with lab.session.get("/") as answer:
+            assert answer.status == 200
+        await lab.until(lambda: not lab.built.edge._tasks)
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -331,6 +331,36 @@ async def test_requests_on_a_frozen_node_move_within_seconds() -> None:
         lab.assert_idle()
 
 
+def all_up(lab: Lab) -> bool:
+    """Whether every node is up."""
+    return all(view.state == "up" for view in lab.fleet.values())
+
+
+QUESTIONS: dict[str, tuple[str, object]] = {
+    "show": ("/api/show", {"model": "llama3.2"}),
+    "unload": ("/api/generate", {"model": "llama3.2", "keep_alive": 0}),
+    "judged": ("/api/chat", b"{bad"),
+}
+
+
+@pytest.mark.parametrize("question", list(QUESTIONS))
+async def test_questions_to_a_frozen_node_move_within_seconds(question: str) -> None:
+    path, body = QUESTIONS[question]
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with Ordered(2, failover=QUICK) as lab:
+        for frozen, other in ((0, 1), (1, 0)):
+            await lab.until(lambda: not any(_is_left_out(lab, node) for node in ("n1", "n2")))
+            lab.nodes[frozen].fault = Fault(kind=FaultKind.HANG)
+            started_s = asyncio.get_running_loop().time()
+            async with lab.session.post(path, data=data) as answer:
+                assert answer.status == (400 if question == "judged" else 200)
+                assert answer.headers["X-Sollold-Node"] == f"n{other + 1}"
+            assert asyncio.get_running_loop().time() - started_s < 6
+            lab.nodes[frozen].fault = None
+            await lab.until(lambda: all_up(lab), timeout_s=10)
+        lab.assert_idle()
+
+
 async def test_a_node_that_thaws_first_still_answers() -> None:
     slow = FakeNode(rate=5.0, answer_tokens=30)
     async with Ordered([FakeNode(), slow], failover=QUICK) as lab:

@@ -96,8 +96,8 @@ body_bytes = "1 MiB"
 holder_down_s = 0.2
 
 [health]
-interval_s = 0.2
-timeout_s = 0.2
+interval_s = 0.5
+timeout_s = 0.5
 backoff_max_s = 0.5
 eject_s = 0.1
 eject_max_s = 0.2

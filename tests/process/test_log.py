@@ -95,6 +95,19 @@ def test_no_prompt_and_no_key_is_ever_logged(
     assert lines == []
 
 
+def test_requests_that_no_node_got_have_a_line_too(
+    new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
+) -> None:
+    made = new_daemon(nodes=[nodes[0].url])
+    made.start()
+    post(made, "/api/chat", chat(stream=False) | {"model": "nobody-has-it"})
+    post(made, "/v1/completions", b"")
+    assert made.stop() == 0
+    log = made.log_text()
+    assert re.search(r"request route=/api/chat status=404 outcome=caller_error", log), log
+    assert re.search(r"request route=/v1/completions status=400 outcome=caller_error", log), log
+
+
 def test_requests_that_are_too_many_for_a_line_each_are_counted(
     new_daemon: Callable[..., DaemonProcess], nodes: tuple[FakeNodeProcess, FakeNodeProcess]
 ) -> None:

@@ -208,14 +208,14 @@ def test_a_place_to_look_that_is_no_address_is_refused() -> None:
 
 def test_what_must_not_exceed_something_is_compared() -> None:
     config = Config(
-        health=Health(interval_s=50, timeout_s=60, eject_s=90),
-        limits=Limits(body_bytes=2048, bodies_bytes=1024),
+        health=Health(interval_s=50, timeout_s=60.5, eject_s=90),
+        limits=Limits(body_bytes=1 << 28, bodies_bytes=1024),
     )
     assert [line.partition(",")[0] for line in faults(config)] == [
-        "health.timeout_s: 60 is more than health.interval_s",
+        "health.timeout_s: 60.5 is more than health.interval_s",
         "health.interval_s: 50 is more than health.backoff_max_s",
         "health.eject_s: 90 is more than health.eject_max_s",
-        "limits.body_bytes: 2048 is more than limits.bodies_bytes",
+        "limits.body_bytes: 268435456 is more than limits.bodies_bytes",
     ]
 
 
