@@ -91,7 +91,9 @@ def _chat(job: Job, request: Generation, given: dict[str, Any], messages: list[M
     if request.truncate:
         messages = yield from fitted(messages, Setting(engine, request.model, printed))
     # llama-server refuses to stream log-probabilities of an answer that may be a tool call.
-    is_engine_stream = request.stream and not (tools and request.logprobs and _is_llama(engine))
+    is_engine_stream = None
+    if tools and request.logprobs and _is_llama(engine):
+        is_engine_stream = False
     body = {
         "model": engine.model,
         "messages": to_wire(messages, engine, request.model),
@@ -222,7 +224,10 @@ def _plan(
     is_engine_stream: bool | None = None,
     prompt_tokens: tuple[int, ...] | None = None,
 ) -> Plan:
-    is_stream = request.stream if is_engine_stream is None else is_engine_stream
+    # Only of a stream does llama-server notice at once that nobody waits for it any more.
+    is_stream = request.stream or _is_llama(job.engine)
+    if is_engine_stream is not None:
+        is_stream = is_engine_stream
     body["stream"] = is_stream
     if is_stream and path.startswith("/v1/"):
         body["stream_options"] = {"include_usage": True}

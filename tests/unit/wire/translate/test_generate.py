@@ -156,7 +156,8 @@ def test_infill() -> None:
     sent = send(GENERATE, {"prompt": "a", "suffix": "b", "stream": False}, llama(**_READY))
     assert sent.path == "/infill"
     assert (sent.body["input_prefix"], sent.body["input_suffix"]) == ("a", "b")
-    assert sent.body["stream"] is False
+    assert sent.body["stream"] is True
+    assert sent.asked.is_stream is False
     assert "prompt" not in sent.body
     sent = send(GENERATE, {"prompt": "a", "suffix": "b"}, openai())
     assert (sent.path, sent.body["prompt"], sent.body["suffix"]) == ("/v1/completions", "a", "b")
