@@ -1,7 +1,8 @@
 """The outline of a long request body: a short body of the same meaning, and what was counted.
 
-Owns what is left out and how it is estimated. A body is walked over where it lies, in bounded memory
-whatever it holds; beyond a number of steps the rest of a list counts in proportion to its bytes.
+Owns what is left out and how it is estimated. A body is walked over where it lies, in bounded
+memory whatever it holds; beyond a number of steps the rest of a list counts in proportion to its
+bytes.
 """
 
 from __future__ import annotations
