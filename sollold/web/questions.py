@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _TURNED_AWAY = (401, 403)
 """What a node answers that wants a key which it was not given: no word about the request."""
 
+_NOT_NOW = (404, 429, 499)
+"""What another node may answer better: gone from its store, busy, given up by itself."""
+
 
 class Question(NamedTuple):
     """A request on its way to a node, as often as it is asked."""
@@ -128,13 +131,13 @@ class Questions:
 
         Raises:
             UpstreamError: it gave no answer, or turned us away. Its words are not passed on then:
-                they are about a key that is ours and may repeat it.
+                they are about a key or an address that is ours.
         """
         reply = await self._plain.ask(
             node, question.head_for(node), question.body, wants_body=wants_body
         )
         status = reply.head.status
-        if status in _TURNED_AWAY:
+        if status in _TURNED_AWAY or 300 <= status < 400:
             self._look_soon(node)
             raise UpstreamError(f"{node} answered {status}")
         return reply
@@ -173,7 +176,7 @@ def _is_judgement(status: int) -> bool:
 
 
 def _is_fine(status: int) -> bool:
-    return status < 500 and status != 404
+    return status < 500 and status not in _NOT_NOW
 
 
 def _response(request: web.Request, reply: PlainReply) -> web.Response:

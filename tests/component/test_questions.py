@@ -27,7 +27,7 @@ def probes(lab: Lab) -> int:
 
 
 @pytest.mark.parametrize("path", ASKED)
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [302, 401, 403])
 async def test_a_node_that_wants_a_key_is_named_and_not_quoted(path: str, status: int) -> None:
     async with Lab(1, health={"interval_s": 60.0}) as lab:
         lab.nodes[0].fault = Fault(kind=FaultKind.STATUS, scope=path, status=status, text=SECRET)
@@ -48,6 +48,16 @@ async def test_the_word_of_a_node_that_lets_us_in_counts(path: str) -> None:
         async with lab.session.post(path, json=ASKED[path]) as answer:
             assert (answer.status, (await answer.json())["error"]) == (404, "mine")
             assert answer.headers["X-Sollold-Node"] == "n1"
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("status", [302, 404, 429, 499, 500, 503])
+async def test_what_one_node_cannot_say_another_does(path: str, status: int) -> None:
+    async with Lab(2, routing=IN_ORDER) as lab:
+        lab.nodes[0].fault = Fault(kind=FaultKind.STATUS, scope=path, status=status)
+        async with lab.session.post(path, json=ASKED[path]) as answer:
+            assert answer.status == 200
+            assert answer.headers["X-Sollold-Node"] == "n2"
 
 
 async def test_an_unload_that_one_node_does_not_take_is_answered_by_another() -> None:
