@@ -152,7 +152,7 @@ def is_misspelled(route: InferenceRoute, key: str) -> bool:
 
 def field_of(route: InferenceRoute, key: str) -> str:
     """Return the field that Go takes a key for; nothing for one that is not read here."""
-    folded = _fold(key)
+    folded = fold(key)
     return folded if folded in _SCHEMAS[route].fields else ""
 
 
