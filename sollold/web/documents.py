@@ -344,11 +344,11 @@ def _node_counts(nodes: tuple[NodeView, ...]) -> api_types.NodeCounts:
 
 
 def _model_counts(nodes: tuple[NodeView, ...]) -> api_types.ModelCounts:
-    loaded = {item.key for node in nodes for item in node.residents}
+    tellers = [node for node in nodes if node.tells_memory]
     return api_types.ModelCounts(
         known=len({key for node in nodes for key in node.models}),
-        loaded=len(loaded),
-        loaded_nodes=sum(bool(node.residents) for node in nodes),
+        loaded=len({item.key for node in tellers for item in node.residents}),
+        loaded_nodes=sum(bool(node.residents) for node in tellers),
     )
 
 
@@ -379,7 +379,7 @@ def _vram_bytes(view: NodeView) -> int | None:
 
 
 def _loaded(view: NodeView) -> tuple[api_types.LoadedModel, ...] | None:
-    if view.seen_s is None:
+    if view.seen_s is None or not view.tells_memory:
         return None
     return tuple(
         api_types.LoadedModel(
