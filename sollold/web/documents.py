@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sollold.routing.figures import Figures
     from sollold.routing.record import RequestRecord
     from sollold.routing.run import RequestRun
+    from sollold.web.facts import DaemonFacts
 
 _WINDOW_MS = 300_000.0
 _HOUR_MS = 3_600_000.0
@@ -34,32 +35,6 @@ _BADNESS = {
     NodeState.UP: 4,
 }
 _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.INTERRUPTED)
-
-
-class DaemonFacts:
-    """What does not change while the daemon runs, and what it is doing with its own life."""
-
-    def __init__(
-        self,
-        *,
-        addresses: api_types.Addresses,
-        config_path: str | None,
-        instance: str,
-        loop_name: str,
-        pid: int,
-        started_s: float,
-        looked_at: tuple[api_types.LookedAt, ...] = (),
-        not_configured: tuple[str, ...] = (),
-    ) -> None:
-        self.looked_at = looked_at
-        self.not_configured = not_configured
-        self.addresses = addresses
-        self.config_path = config_path
-        self.instance = instance
-        self.loop_name = loop_name
-        self.pid = pid
-        self.started_s = started_s
-        self.is_stopping = False
 
 
 class Documents:
