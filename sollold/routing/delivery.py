@@ -67,7 +67,7 @@ class Delivery:
 
     def depart(self, live: Iterable[Attempt]) -> None:
         """Note that the client left, maybe with the whole answer, as some do. No await."""
-        is_stalled = self._record.is_stalled
+        is_stalled = self._reply.is_unread
         self._record.outcome = Outcome.STALLED if is_stalled else Outcome.CANCELED
         for attempt in live:
             if attempt.sink is None:
