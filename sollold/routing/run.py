@@ -19,6 +19,7 @@ from sollold.routing.attempt import Attempt
 from sollold.routing.delivery import Delivery
 from sollold.routing.job import ClientReply, Job, WholeAnswer
 from sollold.routing.judge import judge, judge_error
+from sollold.routing.loads import LoadWait
 from sollold.routing.place import Place
 from sollold.routing.record import Failure, Outcome, Phase
 from sollold.routing.sending import begin
@@ -54,6 +55,7 @@ class RequestRun:
         self._tried = Tried(job.waiting.excluded)
         self._has_recalled = False
         self._vigil: Vigil | None = None
+        self._loads: LoadWait | None = None
         self._sleeper: asyncio.Future[None] | None = None
 
     async def serve(self) -> WholeAnswer | None:
@@ -80,7 +82,7 @@ class RequestRun:
                         self._open(attempt)
                 elif (grant := self._place.take()) is not None:
                     await self._start(grant)
-                elif self._live or self._place.is_queued:
+                elif self._live or self._place.is_queued or self._awaits_load():
                     await self._sleep()
                 else:
                     return self._conclude()
@@ -267,15 +269,31 @@ class RequestRun:
         is_hopeful = any(attempt not in self._tried.frozen for attempt in self._live)
         return is_hopeful or self._place.is_hopeful
 
+    def _awaits_load(self) -> bool:
+        """Whether nobody else is left to ask, and a node may have it loaded soon. No await."""
+        if not self._tried.loading:
+            return False
+        if self._loads is None:
+            self._loads = LoadWait(self._kit, self.job.waiting.deadline_s, self._ask_again)
+        return self._loads.goes_on(self._tried.loading)
+
+    def _ask_again(self) -> None:
+        """Ask for a slot on the nodes that were loading. No await."""
+        self._tried.pardon_loading()
+        self._submit()
+        self.wake()
+
     def _conclude(self) -> WholeAnswer:
         """Nobody is left to ask: forward a node's own reply, or say what happened. No await."""
         self._accuse()
         self.record.outcome = Outcome.FAILED
         tried = self._tried
-        if tried.replies:
-            attempt, _ = tried.replies[-1]
+        attempt = tried.last_reply()
+        if attempt is not None:
             self.record.node = attempt.grant.node
             self.record.status = attempt.status
+            if attempt.is_unsupported:
+                self.record.outcome = Outcome.CALLER
             return WholeAnswer(attempt, attempt.take_held())
         # The queue's own refusal names the nodes, which says more than a failed connection.
         if tried.error is not None and not (
@@ -384,6 +402,8 @@ class RequestRun:
         """Leave nothing behind: queue place, slots, connections, timers. No await."""
         if self._vigil is not None:
             self._vigil.close()
+        if self._loads is not None:
+            self._loads.close()
         self._place.close()
         for attempt in self._live:
             if not attempt.is_over and self._kit.may_detach(attempt):

@@ -8,7 +8,7 @@ from sollold.errors import ConnectFailed, UpstreamError
 from sollold.routing.translated import TranslatedReply, translate
 from sollold.upstream.exchange import Request
 from sollold.wire.errors import error_body
-from sollold.wire.translate.seam import Answer, Done, ReplyHead, Unsupported
+from sollold.wire.translate.seam import Answer, Done, Refused, ReplyHead, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -72,9 +72,10 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
 
     try:
         step = await translate(steps, ask, is_large=job.is_large)
-    except Unsupported as refusal:
+    except (Unsupported, Refused) as refusal:
         body, content_type = error_body(job.route.dialect, refusal.status, refusal.text)
-        attempt.answer(ReplyHead(refusal.status, content_type), body, is_unsupported=True)
+        told = ReplyHead(refusal.status, content_type)
+        attempt.answer(told, body, is_unsupported=isinstance(refusal, Unsupported))
         return
     except UpstreamError as error:
         attempt.fail(error)

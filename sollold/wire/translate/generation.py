@@ -13,7 +13,7 @@ import msgspec
 from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.asked import Asked
-from sollold.wire.translate.counting import Refused, render, tokenize
+from sollold.wire.translate.counting import render, tokenize
 from sollold.wire.translate.messages import merged_prefill, prefill_of, to_wire
 from sollold.wire.translate.native import Chat, Generate, Generation, Message
 from sollold.wire.translate.options import checked, for_llama, for_openai
@@ -127,10 +127,7 @@ def _raw_prompt(
         return text
     if len(text.encode()) < limit:
         return text
-    try:
-        tokens = yield from tokenize(engine, text, add_special=True)
-    except Refused as refused:
-        raise _refusal(refused) from None
+    tokens = yield from tokenize(engine, text, add_special=True)
     short = shortened(tokens, given, limit, can_shift=request.shift)
     return text if short is tokens else short
 
@@ -151,10 +148,7 @@ def _with_context(job: Job, request: Generate, given: dict[str, Any]) -> Plans:
     if not _is_llama(engine) or not engine.has_templates or request.images:
         raise Unsupported(400, CONTEXT_TEXT)
     body = _completion(job, request, given)
-    try:
-        tokens = yield from _prompt_tokens(request, engine)
-    except Refused as refused:
-        raise _refusal(refused) from None
+    tokens = yield from _prompt_tokens(request, engine)
     if request.truncate:
         tokens = shortened(tokens, given, engine.context_length, can_shift=request.shift)
     body |= {"prompt": tokens, "return_tokens": True}
@@ -272,8 +266,3 @@ def _chat_logprobs(request: Generation, engine: Engine) -> dict[str, Any]:
 
 def _is_llama(engine: Engine) -> bool:
     return engine.kind is not NodeKind.OPENAI
-
-
-def _refusal(refused: Refused) -> Unsupported:
-    status = refused.status if 400 <= refused.status < 500 else 502
-    return Unsupported(status, refused.text)

@@ -134,7 +134,10 @@ def test_long_prompt_without_shift() -> None:
     ("status", "answer", "wanted"),
     [
         (400, {"error": {"message": "no"}}, (400, "no")),
-        (500, {"error": "broken"}, (502, "broken")),
+        (503, {"error": {"message": "Loading model"}}, (503, "Loading model")),
+        (500, {"error": "broken"}, (500, "broken")),
+        (404, {"error": {"message": "File Not Found"}}, (502, "File Not Found")),
+        (302, b"", (502, "")),
         (200, b"\xff", (502, "the node of this model answered with something else than JSON")),
         (
             200,
