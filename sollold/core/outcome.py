@@ -49,6 +49,8 @@ _CALLER_5XX = re.compile(
       | \{"error":\s*\{"code":\s*4\d\d
       | "type":\s*"(invalid_request_error|exceed_context_size_error)"
       | image\ input\ is\ not\ supported
+      | the\ input\ length\ exceeds\ the\ context\ length
+      | does\ not\ support\ embeddings
     """,
     re.VERBOSE,
 )

@@ -131,13 +131,15 @@ class InferenceApi:
         try:
             seen = await _look(route, body)
         except BodyProblem as problem:
+            ours = error_response(request[CONTEXT], 400, problem.text, is_early=True)
             if problem.kind == "empty":
-                return error_response(request[CONTEXT], 400, problem.text, is_early=True)
-            return await self._let_a_node_judge(request, body, 400, problem.text)
+                return ours
+            return await self._let_a_node_judge(request, body, ours)
         is_usual = len(seen.model) <= _USUAL_NAME_CHARS
         fault, key, source = (_known_name if is_usual else _read_name)(route, seen.model)
         if fault is not None:
-            return await self._let_a_node_judge(request, body, *fault)
+            ours = error_response(request[CONTEXT], *fault)
+            return await self._let_a_node_judge(request, body, ours)
         digest = None if key is None else self._catalogue.digest_of(key)
         if digest is None and key is not None:
             # Asked once more before giving up.
@@ -269,7 +271,7 @@ class InferenceApi:
         return lambda node: heads(node, None)
 
     async def _let_a_node_judge(
-        self, request: web.Request, body: StoredBody, status: int, text: str
+        self, request: web.Request, body: StoredBody, ours: web.Response
     ) -> web.StreamResponse:
         """Have a live Ollama word its own refusal; ours when there is none."""
         ollamas = [node for node in self._fleet().nodes if node.kind is NodeKind.OLLAMA]
@@ -280,9 +282,9 @@ class InferenceApi:
                 nodes, self._own_heads(request, body), _upstream_body(body), _is_judgement
             )
         except UpstreamError:
-            return error_response(request[CONTEXT], status, text)
+            return ours
         if not _is_judgement(reply):
-            return error_response(request[CONTEXT], status, text)
+            return ours
         return _plain_response(request, reply)
 
     async def _show(

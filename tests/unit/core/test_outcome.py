@@ -25,6 +25,8 @@ from sollold.core.outcome import Fault, is_same_refusal, judge_error_line, judge
         (500, "template error: x", Fault.CLIENT, False, True),
         (500, 'boom {"error":{"code":400,"message":"x"}}', Fault.CLIENT, False, True),
         (501, "This server does not support embeddings", Fault.CLIENT, False, True),
+        (500, "This server does not support embeddings", Fault.CLIENT, False, True),
+        (500, "the input length exceeds the context length", Fault.CLIENT, False, True),
         (500, "model runner has unexpectedly stopped", Fault.NODE, True, True),
         (502, "", Fault.NODE, True, True),
         (503, "Loading model", Fault.WARMING, True, False),
