@@ -90,7 +90,7 @@ def fitted_prompt(
     bare = yield from tokenize(engine, text, add_special=False)
     keep = min(kept_tokens(given, limit - 1) + max(0, len(tokens) - len(bare)), limit - 1)
     room = limit - max((limit - keep) // 2, 1)
-    return tokens[:keep] + tokens[len(tokens) - max(room - keep, 1) :]
+    return tokens[:keep] + tokens[len(tokens) - (room - keep) :]
 
 
 def _starts(messages: list[Message]) -> list[int]:

@@ -16,6 +16,7 @@ from sollold.core.outcome import Fault, is_same_refusal, judge_error_line, judge
         (401, "", Fault.MISCONFIGURED, True, False),
         (403, "", Fault.MISCONFIGURED, True, False),
         (403, "ollama cloud is disabled: remote model is unavailable", Fault.CLIENT, False, True),
+        (403, "You are not allowed to sample from this model", Fault.CLIENT, False, True),
         (404, "model 'x' not found", Fault.STALE_FACTS, True, False),
         (404, "404 page missing", Fault.CLIENT, False, True),
         (429, "slow down", Fault.SATURATED, True, False),
