@@ -49,8 +49,13 @@ _CALLER_5XX = re.compile(
       | \{"error":\s*\{"code":\s*4\d\d
       | "type":\s*"(invalid_request_error|exceed_context_size_error)"
       | image\ input\ is\ not\ supported
+      | the\ input\ length\ exceeds\ the\ context\ length
+      | does\ not\ support\ embeddings
     """,
     re.VERBOSE,
+)
+_CALLER_403 = re.compile(
+    r"cloud is disabled|not allowed to (?:generate embeddings|sample) from this model"
 )
 _LOADING = re.compile(r"Loading model", re.IGNORECASE)
 
@@ -85,7 +90,7 @@ def judge_status(
 
 
 def _judge_4xx(status: int, text: str, retry_after_s: float | None, *, is_listed: bool) -> Verdict:
-    if status == 401 or (status == 403 and "cloud is disabled" not in text):
+    if status == 401 or (status == 403 and not _CALLER_403.search(text)):
         return _not_now("refused_credentials", Fault.MISCONFIGURED, None)
     if status == 404 and is_listed and "not found" in text:
         return _not_now("model_gone", Fault.STALE_FACTS, None)

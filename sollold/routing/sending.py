@@ -8,7 +8,7 @@ from sollold.errors import ConnectFailed, UpstreamError
 from sollold.routing.translated import TranslatedReply, translate
 from sollold.upstream.exchange import Request
 from sollold.wire.errors import error_body
-from sollold.wire.translate.seam import Answer, Done, Refused, ReplyHead, Unsupported
+from sollold.wire.translate.seam import Answer, Done, Refused, ReplyHead, Stage, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -72,10 +72,19 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
 
     try:
         step = await translate(steps, ask, is_large=job.is_large)
-    except (Unsupported, Refused) as refusal:
+    except Unsupported as refusal:
+        body, content_type = error_body(
+            job.route.dialect,
+            refusal.status,
+            refusal.text,
+            is_early=refusal.stage is Stage.READING,
+            is_late=refusal.stage is Stage.GENERATING and job.record.is_stream,
+        )
+        attempt.answer(ReplyHead(refusal.status, content_type), body, is_unsupported=True)
+        return
+    except Refused as refusal:
         body, content_type = error_body(job.route.dialect, refusal.status, refusal.text)
-        told = ReplyHead(refusal.status, content_type)
-        attempt.answer(told, body, is_unsupported=isinstance(refusal, Unsupported))
+        attempt.answer(ReplyHead(refusal.status, content_type), body)
         return
     except UpstreamError as error:
         attempt.fail(error)

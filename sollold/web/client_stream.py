@@ -99,12 +99,13 @@ class ClientStream:
         transport = self._request.transport
         return transport is None or transport.is_closing()
 
-    async def start(self, status: int, headers: LooseHeaders, source: Source) -> None:
-        """Send the head and what was written so far; `source` is held until that is done.
+    async def start(self, status: int, headers: LooseHeaders, source: Source | None) -> None:
+        """Send the head and what was written so far; `source`, if any, is held until that is done.
 
         A client that has gone is no error: `is_gone` says so and later writes are dropped.
         """
-        source.pause()
+        if source is not None:
+            source.pause()
         self._source = source
         request = self._request
         response = self._response = _LateHeadResponse(status=status, headers=headers)
@@ -122,10 +123,10 @@ class ClientStream:
         except ConnectionError:
             self._early = None
         finally:
-            if not self._is_holding:
+            if source is not None and not self._is_holding:
                 source.resume()
 
-    def start_at_once(self, status: int, headers: LooseHeaders, source: Source) -> None:
+    def start_at_once(self, status: int, headers: LooseHeaders, source: Source | None) -> None:
         """Do what `start` does, where responses are prepared without waiting. No await.
 
         Nothing in `start` waits then: the first write is too small for aiohttp to wait for it.

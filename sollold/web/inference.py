@@ -120,13 +120,15 @@ class InferenceApi:
         try:
             seen = await _look(route, body)
         except BodyProblem as problem:
-            if problem.kind == "empty" or body.size_bytes > BRIEF_BYTES:
-                return error_response(request[CONTEXT], 400, problem.text, is_early=True)
-            return await self._let_a_node_judge(request, body, 400, problem.text)
+            ours = error_response(request[CONTEXT], 400, problem.text, is_early=True)
+            if problem.kind == "empty":
+                return ours
+            return await self._let_a_node_judge(request, body, ours)
         is_usual = len(seen.model) <= _USUAL_NAME_CHARS
         fault, key, source = (_known_name if is_usual else _read_name)(route, seen.model)
         if fault is not None:
-            return await self._let_a_node_judge(request, body, *fault)
+            ours = error_response(request[CONTEXT], *fault)
+            return await self._let_a_node_judge(request, body, ours)
         digest = None if key is None else self._catalogue.digest_of(key)
         if digest is None and key is not None:
             # Asked once more before giving up.
@@ -267,12 +269,12 @@ class InferenceApi:
         return await self._questions.show(question, key, digest)
 
     async def _let_a_node_judge(
-        self, request: web.Request, body: StoredBody, status: int, text: str
+        self, request: web.Request, body: StoredBody, ours: web.Response
     ) -> web.StreamResponse:
         """Have a node word its refusal, unless the body is long: then sending it costs too much."""
         if body.size_bytes > BRIEF_BYTES:
-            return error_response(request[CONTEXT], status, text)
-        return await self._questions.judge(self._question(request, body), status, text)
+            return ours
+        return await self._questions.judge(self._question(request, body), ours)
 
 
 async def _look(route: InferenceRoute, body: StoredBody) -> Peek:

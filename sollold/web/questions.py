@@ -15,7 +15,6 @@ from sollold.core.model import NodeKind
 from sollold.errors import ConnectFailed, NoEligibleNode, UpstreamError
 from sollold.routing.plain import PlainReply
 from sollold.web.context import CONTEXT
-from sollold.web.edge import error_response
 from sollold.web.reply import merged_headers
 
 if TYPE_CHECKING:
@@ -54,22 +53,21 @@ class Questions:
         self._fleet = fleet
         self._look_soon = look_soon
 
-    async def judge(self, question: Question, status: int, text: str) -> web.StreamResponse:
+    async def judge(self, question: Question, ours: web.Response) -> web.StreamResponse:
         """Have a live Ollama word its own refusal; ours when there is none.
 
         A node that does not refuse has understood what we have not, and is stopped: it was given
         no slot.
         """
-        context = question.request[CONTEXT]
         ollamas = [node for node in self._fleet().nodes if node.kind is NodeKind.OLLAMA]
         live = [node for node in ollamas if node.is_routable]
         nodes = [node.id for node in sorted(live, key=lambda node: node.is_ejected)][:2]
         try:
             reply = await self._first(question, nodes, _is_said, wants_body=_is_judgement)
         except UpstreamError:
-            return error_response(context, status, text)
+            return ours
         if not _is_judgement(reply.head.status):
-            return error_response(context, status, text)
+            return ours
         return _response(question.request, reply)
 
     async def show(self, question: Question, key: ModelKey, digest: Digest) -> web.StreamResponse:

@@ -151,7 +151,7 @@ class StreamReply:
     def start(self, attempt: Attempt) -> None:
         """Send the head, and what was written to the sink so far. No await."""
         head = attempt.head
-        if head is None or attempt.exchange is None:
+        if head is None:
             raise AssertionError("a stream starts with a head")
         headers = merged_headers(head, self._request[CONTEXT])
         headers.extend(routing_headers(self._record))

@@ -59,17 +59,19 @@ def error_body(
     text: str,
     *,
     is_early: bool = False,
+    is_late: bool = False,
     request_id: str = "",
 ) -> tuple[bytes, str]:
     """Return an error body and its content type.
 
     On the compatibility routes Ollama ends the errors of a call with a newline and calls them plain
-    JSON, unlike those it finds in the request itself: `is_early`. `request_id` is printed in the
+    JSON, unlike those it finds in the request itself: `is_early`. On its own routes those are plain
+    that come when a stream would already have begun: `is_late`. `request_id` is printed in the
     Anthropic shape only.
     """
     match family:
         case Dialect.OLLAMA | ErrorFamily.NATIVE:
-            return go_json({"error": text}), NATIVE_JSON
+            return go_json({"error": text}), PLAIN_JSON if is_late else NATIVE_JSON
         case Dialect.OPENAI | ErrorFamily.OPENAI:
             body = go_json({"error": openai_error(status, text)})
         case ErrorFamily.ANTHROPIC:

@@ -87,6 +87,8 @@ def check(path: str, raw: bytes, settings: CloudSettings) -> Body:
     for name in ("model", _REQUIRED[path]):
         if body.get(name) in (None, ""):
             raise CloudError(400, f"Missing required parameter: '{name}'.", param=name)
+    if body.get("input") == []:
+        raise CloudError(400, "'$.input' is invalid.")
     _check_model(path, body, settings)
     _check_bounds(body)
     if path == "/v1/chat/completions":
@@ -112,7 +114,8 @@ def _check_model(path: str, body: Body, settings: CloudSettings) -> None:
         text = f"The model `{name}` does not exist or you do not have access to it."
         raise CloudError(404, text, code="model_not_found")
     if (path == "/v1/embeddings") != (name in embedding):
-        raise CloudError(403, f"You are not allowed to use `{name}` here.", param="model")
+        what = "generate embeddings" if path == "/v1/embeddings" else "sample"
+        raise CloudError(403, f"You are not allowed to {what} from this model")
 
 
 def _check_bounds(body: Body) -> None:

@@ -10,7 +10,7 @@ from tests.stack.daemon import DaemonProcess
 from tests.stack.http import get_json, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tests.stack.ollama import OllamaServer
@@ -35,10 +35,32 @@ def running_daemon(
         f'[[nodes]]\nurl = "{node.url}"\nname = "n{number}"\n\n'
         for number, node in enumerate(nodes, 1)
     ]
-    daemon = DaemonProcess(directory, config="".join(tables) + _PROBE_OFTEN + config)
+    with _started(directory, "".join(tables) + config) as daemon:
+        wait_for_nodes(daemon, len(nodes))
+        yield daemon
+
+
+@contextlib.contextmanager
+def daemon_that_lists(
+    directory: Path,
+    config: str,
+    holders: Mapping[str, int],
+    *,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[DaemonProcess]:
+    """A daemon over nodes of any kind; it knows that so many of them hold each of these models."""
+    with _started(directory, config, env) as daemon:
+        wait_for_holders(daemon, holders)
+        yield daemon
+
+
+@contextlib.contextmanager
+def _started(
+    directory: Path, config: str, env: Mapping[str, str] | None = None
+) -> Iterator[DaemonProcess]:
+    daemon = DaemonProcess(directory, config=config + _PROBE_OFTEN, env=env)
     try:
         daemon.start()
-        wait_for_nodes(daemon, len(nodes))
         yield daemon
     finally:
         daemon.close()
@@ -50,6 +72,15 @@ def wait_for_nodes(daemon: DaemonProcess, count: int) -> None:
         lambda: _usable(daemon) == count and _has_read_lists(daemon, count),
         limit_s=_SEEN_WITHIN_S,
         failure=lambda: f"{_usable(daemon)} of {count} nodes; {daemon.log_text()[-2000:]}",
+    )
+
+
+def wait_for_holders(daemon: DaemonProcess, holders: Mapping[str, int]) -> None:
+    """Wait until a daemon finds so many nodes that hold each of these models, and all usable."""
+    wait_until(
+        lambda: holders.items() <= _holders(daemon).items() and _is_whole(daemon),
+        limit_s=_SEEN_WITHIN_S,
+        failure=lambda: f"{_holders(daemon)}; {daemon.log_text()[-2000:]}",
     )
 
 
@@ -67,6 +98,15 @@ def failed_over(daemon: DaemonProcess) -> int:
 def _usable(daemon: DaemonProcess) -> int:
     counts = get_json(f"{daemon.api_url}/api/v1/status")["nodes"]
     return int(counts["up"]) + int(counts["slow"])
+
+
+def _is_whole(daemon: DaemonProcess) -> bool:
+    return _usable(daemon) == len(get_json(f"{daemon.api_url}/api/v1/nodes")["nodes"])
+
+
+def _holders(daemon: DaemonProcess) -> dict[str, int]:
+    models = get_json(f"{daemon.api_url}/api/tags")["models"]
+    return {model["name"]: len(model["nodes"]) for model in models}
 
 
 def _has_read_lists(daemon: DaemonProcess, count: int) -> bool:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -19,49 +17,22 @@ from tests.real.case import name_of, send
 from tests.real.cases import ALIKE, UNLIKE, UNLOADS
 from tests.real.compare import differences
 from tests.real.daemons import running_daemon
+from tests.real.wanted import EVERYWHERE, Pair, Wanted, listed, statuses
 from tests.stack.http import get_json, post_json, wait_until
 from tests.stack.store import TINY, TINY_SHORT, TINY_USER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.fakes.look import Answer
     from tests.real.case import AnyCase
-    from tests.real.compare import Difference
     from tests.stack.fixtures import NewNode
     from tests.stack.ollama import OllamaServer
 
 pytestmark = pytest.mark.real
 
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "compatibility.md"
-_ROW = re.compile(r"^\| `([a-z0-9-]+)` \|", re.MULTILINE)
 _PROBED_WITHIN_S = 15.0
-
-
-class Wanted(NamedTuple):
-    """A difference on purpose, in one group of cases or in all (""), and what must be so then."""
-
-    name: str
-    group: str
-    place: str = ".*"
-    holds: Callable[[Answer, Answer], bool] = lambda _direct, _through: True
-
-    def explains(self, group: str, pair: Pair, found: Difference) -> bool:
-        """Whether this is the difference that was found."""
-        return (
-            self.group in {"", group}
-            and re.fullmatch(self.place, found.place) is not None
-            and self.holds(pair.direct, pair.through)
-        )
-
-
-class Pair(NamedTuple):
-    """The answers to one case, and in what they differ."""
-
-    daemon: str
-    direct: Answer
-    through: Answer
-    found: list[Difference]
 
 
 def _both_refuse(direct: Answer, through: Answer) -> bool:
@@ -72,24 +43,17 @@ def _only_we_answer(direct: Answer, through: Answer) -> bool:
     return (direct.status, through.status) == (404, 200)
 
 
-def _status(*allowed: int) -> Callable[[Answer, Answer], bool]:
-    return lambda _direct, through: through.status in allowed
-
-
-_ADDED = r"header (via|server|x-request-id|x-accel-buffering|x-sollold-(?!error).*)"
-
 WANTED = (
-    Wanted("added-headers", "", _ADDED, lambda direct, _: "via" not in direct.headers),
-    Wanted("own-errors-marked", "", "header x-sollold-error", lambda _, ours: ours.status >= 400),
+    *EVERYWHERE,
     Wanted("holders-in-tags", "", r"body\[\]\.models\[\]\.nodes"),
     Wanted("first-fault", "two faults", holds=_both_refuse),
     Wanted("malformed-http", "malformed", holds=lambda direct, _: direct.status >= 400),
-    Wanted("odd-targets", "odd targets", holds=_status(204, 404)),
-    Wanted("rules-before-redirects", "redirects", holds=_status(301, 307, 403)),
-    Wanted("ipv6-hosts", "IPv6 hosts", holds=_status(200)),
-    Wanted("content-encoding", "encodings", holds=_status(200, 400, 415)),
-    Wanted("header-count", "many header fields", holds=_status(400)),
-    Wanted("not-served", "not served", holds=_status(404, 501)),
+    Wanted("odd-targets", "odd targets", holds=statuses(204, 404)),
+    Wanted("rules-before-redirects", "redirects", holds=statuses(301, 307, 403)),
+    Wanted("ipv6-hosts", "IPv6 hosts", holds=statuses(200)),
+    Wanted("content-encoding", "encodings", holds=statuses(200, 400, 415)),
+    Wanted("header-count", "many header fields", holds=statuses(400)),
+    Wanted("not-served", "not served", holds=statuses(404, 501)),
     Wanted("own-routes", "ours", holds=_only_we_answer),
 )
 
@@ -171,9 +135,9 @@ def test_every_group_that_may_differ_says_how() -> None:
 
 
 def test_the_document_lists_what_is_declared() -> None:
-    listed = _ROW.findall(_DOCUMENT.read_text())
+    declared = [wanted.name for wanted in WANTED] + list(BEHAVIOUR)
 
-    assert sorted(listed) == sorted([wanted.name for wanted in WANTED] + list(BEHAVIOUR))
+    assert listed("On purpose") == sorted(declared)
 
 
 # What two answers side by side cannot show ----------------------------------------------------

@@ -13,14 +13,14 @@ import msgspec
 from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.asked import Asked
-from sollold.wire.translate.counting import render, tokenize
+from sollold.wire.translate.counting import detokenize, render, tokenize
 from sollold.wire.translate.messages import merged_prefill, prefill_of, to_wire
 from sollold.wire.translate.native import Chat, Generate, Generation, Message
 from sollold.wire.translate.options import checked, for_llama, for_openai
 from sollold.wire.translate.plan import Job, Plan, Plans
 from sollold.wire.translate.ready import ready
 from sollold.wire.translate.seam import Answer, Call, Engine, Unsupported
-from sollold.wire.translate.truncate import Setting, fitted, shortened
+from sollold.wire.translate.truncate import Setting, fitted, fitted_prompt
 from sollold.wire.translate.wants import (
     ANY_OBJECT,
     IMAGE_MODEL_TEXT,
@@ -115,21 +115,16 @@ def _raw(job: Job, request: Generate, given: dict[str, Any]) -> Plans:
         raise Unsupported(400, RAW_IMAGES_TEXT)
     if not _is_llama(engine):
         return _openai_completion(job, request, given)
-    prompt = yield from _raw_prompt(request, engine, given)
+    prompt = yield from _cut(request, engine, given, request.prompt)
     return _plan(job, request, "/completion", _completion(job, request, given, prompt=prompt))
 
 
-def _raw_prompt(
-    request: Generate, engine: Engine, given: dict[str, Any]
+def _cut(
+    request: Generate, engine: Engine, given: dict[str, Any], text: str
 ) -> Generator[Call, Answer, str | list[int]]:
-    text, limit = request.prompt, engine.context_length
-    if not request.truncate or not engine.has_templates or limit is None:
+    if not request.truncate:
         return text
-    if len(text.encode()) < limit:
-        return text
-    tokens = yield from tokenize(engine, text, add_special=True)
-    short = shortened(tokens, given, limit, can_shift=request.shift)
-    return text if short is tokens else short
+    return (yield from fitted_prompt(engine, text, given, can_shift=request.shift))
 
 
 def _infill(job: Job, request: Generate, given: dict[str, Any]) -> Plan:
@@ -143,26 +138,35 @@ def _infill(job: Job, request: Generate, given: dict[str, Any]) -> Plan:
 
 
 def _with_context(job: Job, request: Generate, given: dict[str, Any]) -> Plans:
-    """Call the engine with tokens, so that the reply can tell all of them."""
+    """Call the engine with a prompt whose tokens are known, so that the reply can tell them."""
     engine = job.engine
     if not _is_llama(engine) or not engine.has_templates or request.images:
         raise Unsupported(400, CONTEXT_TEXT)
     body = _completion(job, request, given)
-    tokens = yield from _prompt_tokens(request, engine)
-    if request.truncate:
-        tokens = shortened(tokens, given, engine.context_length, can_shift=request.shift)
-    body |= {"prompt": tokens, "return_tokens": True}
+    text, tokens = yield from _remembered(request, engine)
+    body["prompt"] = yield from _cut(request, engine, given, text)
+    body["return_tokens"] = True
     return _plan(job, request, "/completion", body, prompt_tokens=tuple(tokens))
 
 
-def _prompt_tokens(request: Generate, engine: Engine) -> Generator[Call, Answer, list[int]]:
+def _remembered(
+    request: Generate, engine: Engine
+) -> Generator[Call, Answer, tuple[str, list[int]]]:
+    """Return the prompt with what came before it, and its tokens as the client is to keep them.
+
+    Those have nothing that the engine puts in front by itself, or it would be there twice when they
+    come back. They are never cut.
+    """
     fields = {
         "messages": to_wire(_as_messages(request), engine, request.model),
         **thinking_fields(thinking(request, engine), engine),
     }
     prompt = yield from render(engine, fields)
-    tokens = yield from tokenize(engine, prompt, add_special=not request.context)
-    return [*request.context, *tokens]
+    tokens = yield from tokenize(engine, prompt, add_special=False)
+    if not request.context:
+        return prompt, tokens
+    before = yield from detokenize(engine, request.context)
+    return before + prompt, [*request.context, *tokens]
 
 
 def _tells_context(job: Job, request: Generate) -> bool:

@@ -6,7 +6,7 @@ import binascii
 from typing import Any, Final
 
 from sollold.core.model import NodeKind
-from sollold.wire.translate.seam import Engine, Unsupported
+from sollold.wire.translate.seam import Engine, Stage, Unsupported
 from sollold.wire.translate.wants import full_name, lacks
 
 WEBP_TEXT: Final = "WebP images are not supported by the node of this model; send PNG or JPEG"
@@ -29,12 +29,13 @@ def media_part(data: str, engine: Engine, model: str) -> dict[str, Any]:
     sound = _audio_format(head)
     needed = "audio" if sound else "vision"
     if lacks(engine, needed):
-        raise Unsupported(400, f"{full_name(model)} does not support {needed}")
+        text = f"{full_name(model)} does not support {needed}"
+        raise Unsupported(400, text, Stage.GENERATING)
     if sound:
         return {"type": "input_audio", "input_audio": {"data": data, "format": sound}}
     image = _image_format(head)
     if image == "webp" and engine.kind is not NodeKind.OPENAI:
-        raise Unsupported(400, WEBP_TEXT)
+        raise Unsupported(400, WEBP_TEXT, Stage.GENERATING)
     return {"type": "image_url", "image_url": {"url": f"data:image/{image};base64,{data}"}}
 
 

@@ -14,9 +14,9 @@ import msgspec
 from sollold.core.model import TaskKind
 from sollold.core.names import parse
 from sollold.wire.errors import model_not_found
+from sollold.wire.routes import InferenceRoute
 
 if TYPE_CHECKING:
-    from sollold.wire.routes import InferenceRoute
     from sollold.wire.translate.asked import Asked
 
 MAX_ERROR_BYTES: Final = 64 * 1024
@@ -90,13 +90,13 @@ class Errors:
     def _translate(self, status: int, told: _Told) -> Failure:
         text = told.text or f"the node answered {status}"
         if status == 501:
-            return Failure(400, self._unsupported())
+            return Failure(*self._unsupported(text))
         if told.kinds & _CONTEXT_CODES or _CONTEXT_TEXT.search(text):
-            return Failure(400, self._too_long(told))
+            return Failure(self._too_long_status, self._too_long(told))
         if status == 404:
             return self._missing(text)
         if status == 500 and self._is_embedding and _BATCH_TEXT.search(text):
-            return Failure(400, _TOO_LONG_INPUT)
+            return Failure(self._too_long_status, _TOO_LONG_INPUT)
         if status == 500 and _CALLERS_TEXT.match(text):
             return Failure(400, text)
         return Failure(status, text)
@@ -105,14 +105,19 @@ class Errors:
     def _is_embedding(self) -> bool:
         return self._route.kind is TaskKind.EMBED
 
-    def _unsupported(self) -> str:
+    @property
+    def _too_long_status(self) -> int:
+        # What an engine refuses is always Ollama's own failure on this route.
+        return 500 if self._route is InferenceRoute.API_EMBEDDINGS else 400
+
+    def _unsupported(self, text: str) -> tuple[int, str]:
         model = self._asked.model
         if self._asked.path == _INFILL:
             parsed = parse(model)
-            return f"{parsed.full if parsed else model} does not support insert"
+            return 400, f"{parsed.full if parsed else model} does not support insert"
         if self._is_embedding:
-            return f'"{model}" does not support embeddings'
-        return f'"{model}" does not support {self._route.kind}'
+            return 500 if self._route is InferenceRoute.API_EMBEDDINGS else 501, text
+        return 400, f'"{model}" does not support {self._route.kind}'
 
     def _too_long(self, told: _Told) -> str:
         if self._is_embedding:

@@ -81,7 +81,8 @@ class NativeForm:
 
     def refusal(self, failure: Failure) -> tuple[bytes, str]:
         """Return body and content type of an error that comes instead of an answer."""
-        return error_body(Dialect.OLLAMA, failure.status, failure.text)
+        is_late = self._asked.is_stream
+        return error_body(Dialect.OLLAMA, failure.status, failure.text, is_late=is_late)
 
     def _last(
         self,
@@ -103,9 +104,11 @@ class NativeForm:
         body["done"] = tally.finish is not None
         if tally.finish is not None:
             body["done_reason"] = _DONE_REASONS.get(tally.finish, tally.finish)
-        if not self._is_chat:
-            body |= _present(context=tally.context(), tool_calls=calls)
-        return body | _present(logprobs=logprobs) | tally.metrics(is_split=is_split)
+        metrics = tally.metrics(is_split=is_split)
+        if self._is_chat:
+            return body | _present(logprobs=logprobs) | metrics
+        body |= _present(context=tally.context()) | metrics
+        return body | _present(tool_calls=calls, logprobs=logprobs)
 
 
 def _present(**fields: object) -> dict[str, object]:

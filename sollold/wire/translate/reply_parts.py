@@ -51,6 +51,8 @@ class Part(msgspec.Struct, gc=False):
     created: Any = None
     tokens: list[int] | None = None
     """Ids of the output, from engines that tell."""
+    ends_itself: bool = False
+    """The model's own sign ended the answer; it counts as a token and prints nothing."""
     is_last: bool = False
     """Nothing follows, not even the stream's own end."""
     is_empty: bool = False
@@ -150,6 +152,7 @@ def _read_completion(payload: bytes) -> Part:
     )
     if found.stop:
         part.finish = _REASONS.get(found.stop_type or "", _STOP)
+        part.ends_itself = found.stop_type == "eos"
         part.is_last = True
         part.usage = {
             "prompt_tokens": found.tokens_evaluated,

@@ -27,6 +27,7 @@ class Tally:
         "_asked",
         "_begun_ns",
         "_clock",
+        "_ends_itself",
         "_first_ns",
         "_timings",
         "_usage",
@@ -43,6 +44,7 @@ class Tally:
         self._asked = asked
         self._clock = clock
         self._begun_ns = clock.monotonic_ns()
+        self._ends_itself = False
         self._first_ns: int | None = None
         self._usage: dict[str, object] = {}
         self._timings: dict[str, object] = {}
@@ -55,6 +57,7 @@ class Tally:
             self.tool_calls.add(part.tool_calls)
         if part.finish is not None:
             self.finish = part.finish
+            self._ends_itself = part.ends_itself
         if part.tokens and self._asked.prompt_tokens is not None:
             self.tokens += part.tokens
             if len(self.tokens) > _MAX_TOKENS:
@@ -83,11 +86,15 @@ class Tally:
         return self.tool_calls.finished(seed, is_cut=self.finish == "length")
 
     def context(self) -> list[int] | None:
-        """Return the ids of prompt and output, if both are known and asked for."""
-        prompt = self._asked.prompt_tokens
-        if prompt is None or (not self.tokens and self.output_count):
+        """Return the ids of prompt and output, if both are known and asked for.
+
+        The sign that ended the answer is left out: with it, what follows would be another text.
+        """
+        prompt, count = self._asked.prompt_tokens, self.output_count
+        if prompt is None or (not self.tokens and count):
             return None
-        return [*prompt, *self.tokens]
+        has_sign = self._ends_itself and len(self.tokens) == count
+        return [*prompt, *(self.tokens[:-1] if has_sign else self.tokens)]
 
     def metrics(self, *, is_split: bool) -> dict[str, object]:
         """Return the counters of a native answer; what is zero is left out, as Ollama does.

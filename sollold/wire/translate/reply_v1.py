@@ -124,7 +124,16 @@ class ChatForm:
     def _finish(self, part: Part) -> bytes:
         if part.finish is None:
             return b""
-        return self._opening(part) + b'},"finish_reason":' + go_json(part.finish) + b"}]}" + _END
+        # A message without a word begins, too.
+        begun = b"" if self._has_role else self._chunk(part, b'""', [])
+        return (
+            begun
+            + self._opening(part)
+            + b'},"finish_reason":'
+            + go_json(part.finish)
+            + b"}]}"
+            + _END
+        )
 
     def _chunk(self, part: Part, said: bytes, logprobs: list[dict[str, object]]) -> bytes:
         role = b"" if self._has_role else b'"role":"assistant",'

@@ -9,6 +9,7 @@ have sent. Some requests need no work, and the generator returns their answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -105,10 +106,21 @@ class Refused(Exception):
         self.text = text
 
 
+class Stage(Enum):
+    """When Ollama would have found a fault: its answers look different."""
+
+    READING = auto()
+    """While the body is read."""
+    CHECKING = auto()
+    GENERATING = auto()
+    """When a stream would already have begun."""
+
+
 class Unsupported(Exception):
     """The engine cannot do what is asked, or the request is wrong; said in Ollama's words."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, stage: Stage = Stage.CHECKING) -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.stage = stage

@@ -12,7 +12,7 @@ import msgspec
 from sollold.wire.translate.counting import render, tokenize
 from sollold.wire.translate.messages import to_wire
 from sollold.wire.translate.options import kept_tokens
-from sollold.wire.translate.seam import Answer, Call, Engine, Refused, Unsupported
+from sollold.wire.translate.seam import Answer, Call, Engine, Refused, Stage, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -67,20 +67,30 @@ def fitted(messages: list[Message], setting: Setting) -> Generator[Call, Answer,
     return _from(messages, starts[high])
 
 
-def shortened(
-    tokens: list[int], given: dict[str, Any], context_length: int | None, *, can_shift: bool
-) -> list[int]:
-    """Cut the middle out of a prompt that fills the context; raise `Unsupported`.
+def fitted_prompt(
+    engine: Engine, text: str, given: dict[str, Any], *, can_shift: bool
+) -> Generator[Call, Answer, str | list[int]]:
+    """Return a prompt, or its tokens without the middle if it fills the context.
 
     The front stays as far as `num_keep` says, and half of the rest is left free for the answer.
+
+    Raises:
+        Refused: the node did not count.
+        Unsupported: it may not be cut.
     """
-    if context_length is None or len(tokens) < context_length:
-        return tokens
+    limit = engine.context_length
+    if limit is None or not engine.has_templates or len(text.encode()) < limit:
+        return text
+    tokens = yield from tokenize(engine, text, add_special=True)
+    if len(tokens) < limit:
+        return text
     if not can_shift:
-        raise Unsupported(400, TOO_LONG_TEXT)
-    keep = kept_tokens(given, context_length - 1)
-    room = context_length - max((context_length - keep) // 2, 1)
-    return tokens[:keep] + tokens[len(tokens) - max(room - keep, 1) :]
+        raise Unsupported(400, TOO_LONG_TEXT, Stage.GENERATING)
+    # The token that begins every prompt of some models is no part of what is to be kept.
+    bare = yield from tokenize(engine, text, add_special=False)
+    keep = min(kept_tokens(given, limit - 1) + max(0, len(tokens) - len(bare)), limit - 1)
+    room = limit - max((limit - keep) // 2, 1)
+    return tokens[:keep] + tokens[len(tokens) - (room - keep) :]
 
 
 def _starts(messages: list[Message]) -> list[int]:

@@ -30,7 +30,7 @@ from sollold.wire.translate.native import (
 )
 from sollold.wire.translate.plan import Plan
 from sollold.wire.translate.reading import read_body
-from sollold.wire.translate.seam import Call, Unsupported
+from sollold.wire.translate.seam import Call, Stage, Unsupported
 from sollold.wire.translate.splice import with_model
 from sollold.wire.translate.v1_bodies import CHAT, COMPLETION, EMBED
 
@@ -70,6 +70,7 @@ _GO_NAMES: Final = {
     "number": "float64",
     "array": "[]interface {}",
 }
+_Unread: Final = partial(Unsupported, stage=Stage.READING)
 
 
 def plans(job: Job, body: bytes) -> Plans:
@@ -104,7 +105,7 @@ def _passed_on(job: Job, body: bytes) -> Plan:
 
 def _chat(job: Job, body: V1Chat) -> Plans:
     if not body.messages:
-        raise Unsupported(400, NO_MESSAGES_TEXT)
+        raise _Unread(400, NO_MESSAGES_TEXT)
     asked = job._replace(include_usage=body.stream_options.include_usage)
     request = Chat(
         model=body.model,
@@ -151,13 +152,13 @@ def _completion(job: Job, body: V1Completion) -> Plans:
 def _embed(job: Job, body: V1Embed) -> Plans:
     encoding = body.encoding_format.lower()
     if encoding not in _ENCODINGS:
-        raise Unsupported(
+        raise _Unread(
             400,
             f"Invalid value for 'encoding_format' = {body.encoding_format}."
             " Supported values: ['float', 'base64'].",
         )
     if body.input in (None, []):
-        raise Unsupported(400, INPUT_TEXT)
+        raise _Unread(400, INPUT_TEXT)
     texts = [""] if body.input == "" else body.input
     request = Embed(model=body.model, input=texts, dimensions=body.dimensions)
     return (yield from embed(job, request, is_base64=encoding == "base64"))
@@ -184,7 +185,7 @@ def _stops(stop: object, *, is_strict: bool) -> list[str] | None:
     texts = [item for item in stop if isinstance(item, str)]
     if is_strict and len(texts) < len(stop):
         wrong = next(item for item in stop if not isinstance(item, str))
-        raise Unsupported(400, f"invalid type for 'stop' field: {_go_name(wrong)}")
+        raise _Unread(400, f"invalid type for 'stop' field: {_go_name(wrong)}")
     return texts
 
 
@@ -204,7 +205,7 @@ def _effort(body: V1Chat) -> bool | str | None:
     if effort in _EFFORTS:
         return _EFFORTS[effort]
     shown = msgspec.json.encode(effort).decode()
-    raise Unsupported(
+    raise _Unread(
         400,
         f'invalid reasoning value: {shown} (must be "minimal", "low", "medium", "high", "xhigh",'
         ' "ultra", "max", or "none")',
@@ -229,7 +230,7 @@ def _message(message: V1Message, called: dict[str, str], engine: Engine, model: 
         parts = [_part(part, engine, model) for part in message.content]
     elif message.tool_calls is None:
         found = _go_name(message.content)
-        raise Unsupported(400, f"invalid message content type: {found}")
+        raise _Unread(400, f"invalid message content type: {found}")
     role = message.role.lower()
     tool_name = message.name or called.get(message.tool_call_id, "")
     return Message(
@@ -249,14 +250,14 @@ def _call(call: V1ToolCall) -> ToolCall:
     except BodyProblem:
         found = None
     if not isinstance(found, Pairs):
-        raise Unsupported(400, ARGUMENTS_TEXT)
+        raise _Unread(400, ARGUMENTS_TEXT)
     function = CallFunction(name=call.function.name, arguments=call.function.arguments)
     return ToolCall(id=call.id, function=function)
 
 
 def _part(part: object, engine: Engine, model: str) -> dict[str, Any]:
     if not isinstance(part, dict):
-        raise Unsupported(400, MESSAGE_TEXT)
+        raise _Unread(400, MESSAGE_TEXT)
     match part.get("type"):
         case "text" if isinstance(part.get("text"), str):
             return {"type": "text", "text": part["text"]}
@@ -265,34 +266,34 @@ def _part(part: object, engine: Engine, model: str) -> dict[str, Any]:
         case "input_audio":
             return media_part(_audio(part.get("input_audio")), engine, model)
         case _:
-            raise Unsupported(400, MESSAGE_TEXT)
+            raise _Unread(400, MESSAGE_TEXT)
 
 
 def _image(value: object) -> str:
     url = value.get("url") if isinstance(value, dict) else value
     if not isinstance(url, str):
-        raise Unsupported(400, MESSAGE_TEXT)
+        raise _Unread(400, MESSAGE_TEXT)
     if url.startswith(("http://", "https://")):
-        raise Unsupported(400, IMAGE_URL_TEXT)
+        raise _Unread(400, IMAGE_URL_TEXT)
     start = next((start for start in _IMAGE_STARTS if url.startswith(start)), None)
     if start is None:
-        raise Unsupported(400, IMAGE_TEXT)
+        raise _Unread(400, IMAGE_TEXT)
     try:
         return base64_text(url.removeprefix(start))
     except BodyProblem:
-        raise Unsupported(400, IMAGE_TEXT) from None
+        raise _Unread(400, IMAGE_TEXT) from None
 
 
 def _audio(value: object) -> str:
     if not isinstance(value, dict):
-        raise Unsupported(400, AUDIO_TEXT)
+        raise _Unread(400, AUDIO_TEXT)
     data = value.get("data")
     if not isinstance(data, str):
-        raise Unsupported(400, f"{AUDIO_TEXT}: missing data")
+        raise _Unread(400, f"{AUDIO_TEXT}: missing data")
     try:
         return base64_text(data)
     except BodyProblem as problem:
-        raise Unsupported(400, f"invalid input_audio base64 data: {problem.text}") from None
+        raise _Unread(400, f"invalid input_audio base64 data: {problem.text}") from None
 
 
 def _go_name(value: object) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from sollold.core.model import NodeKind
 from sollold.core.names import parse, split_source
-from sollold.wire.translate.seam import Engine, Unsupported
+from sollold.wire.translate.seam import Engine, Stage, Unsupported
 
 if TYPE_CHECKING:
     from sollold.wire.translate.native import Generation, Tool
@@ -92,7 +92,9 @@ def schema(wanted: object) -> dict[str, Any] | None:
     raw = msgspec.json.encode(wanted).decode()
     shown = msgspec.json.encode(raw).decode()
     raise Unsupported(
-        500, f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
+        500,
+        f'invalid format: {shown}; expected "json" or a valid JSON Schema object',
+        Stage.GENERATING,
     )
 
 

@@ -37,6 +37,10 @@ def test_native_errors(family: Dialect | ErrorFamily, is_early: bool) -> None:
     )
 
 
+def test_errors_that_come_late() -> None:
+    assert error_body(Dialect.OLLAMA, 400, "x", is_late=True)[1] == "application/json"
+
+
 @pytest.mark.parametrize("family", [Dialect.OPENAI, ErrorFamily.OPENAI])
 @pytest.mark.parametrize(
     ("status", "kind"),

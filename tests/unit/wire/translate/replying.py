@@ -23,6 +23,8 @@ COMPLETION_PATH = "/completion"
 EMBED_PATH = "/v1/embeddings"
 SSE = "text/event-stream"
 JSON = "application/json; charset=utf-8"
+PLAIN = "application/json"
+"""Of errors that come when a stream would already have begun."""
 NDJSON = "application/x-ndjson"
 DONE = b"data: [DONE]\n\n"
 

@@ -98,9 +98,9 @@ def test_raw_that_is_long() -> None:
     engine = llama(context_length=20, has_templates=True)
     text = " ".join("x" * size for size in range(1, 31))
     sent = send(GENERATE, {"prompt": text, "raw": True}, engine, words)
-    # 4 in front stay, 8 of the other 16 are left free
-    assert sent.body["prompt"] == [1, 1, 2, 3, 23, 24, 25, 26, 27, 28, 29, 30]
-    assert [call.path for call in sent.before] == ["/tokenize"]
+    # 4 and the node's own in front stay, 7 of the other 15 are left free
+    assert sent.body["prompt"] == [1, 1, 2, 3, 4, 23, 24, 25, 26, 27, 28, 29, 30]
+    assert [call.path for call in sent.before] == ["/tokenize", "/tokenize"]
     short = send(GENERATE, {"prompt": "y" * 50, "raw": True}, engine, words)
     assert short.body["prompt"] == "y" * 50
     for extra in ({"truncate": False}, {"prompt": "short"}):
@@ -109,16 +109,15 @@ def test_raw_that_is_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep", "front"), [(0, []), (2, [1, 1]), (-1, [1, *range(1, 19)]), (99, [1, *range(1, 19)])]
+    ("keep", "front", "rest"),
+    [(0, [1], 10), (2, [1, 1, 2], 9), (-1, [1, *range(1, 19)], 0), (99, [1, *range(1, 19)], 0)],
 )
-def test_front_of_a_long_prompt(keep: int, front: list[int]) -> None:
+def test_front_of_a_long_prompt(keep: int, front: list[int], rest: int) -> None:
     engine = llama(context_length=20, has_templates=True)
     text = " ".join("x" * size for size in range(1, 31))
     body = {"prompt": text, "raw": True, "options": {"num_keep": keep}}
     tokens = send(GENERATE, body, engine, words).body["prompt"]
-    assert tokens[: len(front)] == front
-    assert tokens[-1] == 30
-    assert len(tokens) <= 20
+    assert tokens == [*front, *range(31 - rest, 31)]
 
 
 def test_long_prompt_without_shift() -> None:
@@ -194,30 +193,33 @@ def test_tokens_are_told() -> None:
     sent = send(GENERATE, body, _plain(), words)
     assert [call.path for call in sent.before] == ["/apply-template", "/tokenize"]
     assert sent.path == "/completion"
-    assert sent.body["prompt"] == [1, 8, 4, 6, 2, 4]
+    assert sent.body["prompt"] == "<system> nice <user> be fair"
     assert sent.body["return_tokens"] is True
     assert sent.body["json_schema"] == {"type": "object"}
     assert sent.body["n_probs"] == 1
-    assert sent.asked.prompt_tokens == (1, 8, 4, 6, 2, 4)
+    assert sent.asked.prompt_tokens == (8, 4, 6, 2, 4)
 
 
 def test_tokens_go_on() -> None:
     sent = send(GENERATE, {"prompt": "more", "context": [7, 8]}, _plain(), words)
     assert sent.asked.prompt_tokens == (7, 8, 6, 4)
     sent = send(GENERATE, {"prompt": "x", "context": [7, None]}, llama(**_READY), words)
-    assert sent.body["prompt"] == [7, 0, 6, 1]
+    assert sent.asked.prompt_tokens == (7, 0, 6, 1)
+    assert sent.body["prompt"] == "xxxxxxx <user> x"
+    assert [call.path for call in sent.before] == ["/apply-template", "/tokenize", "/detokenize"]
     sent = send(GENERATE, {"prompt": "x", "context": [9], "think": "low"}, llama(**_READY), words)
     assert sent.asked.is_thinking is True
 
 
 def test_long_context_is_cut() -> None:
     body = {"prompt": "x", "context": list(range(200))}
-    tokens = send(GENERATE, body, _plain(), words).asked.prompt_tokens
-    assert tokens is not None
-    assert tokens[:5] == (0, 1, 2, 3, 154)
-    assert len(tokens) == 52
+    sent = send(GENERATE, body, _plain(), words)
+    # the first token is the node's own, and kept beside the 4
+    assert sent.body["prompt"][:6] == [1, 1, 2, 3, 4, 153]
+    assert len(sent.body["prompt"]) == 53
+    assert sent.asked.prompt_tokens == (*range(200), 6, 1)
     whole = send(GENERATE, {**body, "truncate": False}, _plain(), words)
-    assert len(whole.body["prompt"]) == 202
+    assert isinstance(whole.body["prompt"], str)
 
 
 @pytest.mark.parametrize("engine", [openai(), llama(), llama(has_templates=True)])

@@ -81,17 +81,18 @@ def test_statuses_that_are_no_errors(status: int, told: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("route", "path", "text"),
+    ("route", "path", "status", "text"),
     [
-        (_CHAT, CHAT_PATH, '"x y" does not support chat'),
-        (_GENERATE, CHAT_PATH, '"x y" does not support generate'),
-        (InferenceRoute.API_EMBED, "/v1/embeddings", '"x y" does not support embeddings'),
-        (_GENERATE, "/infill", "x y does not support insert"),
+        (_CHAT, CHAT_PATH, 400, '"x y" does not support chat'),
+        (_GENERATE, CHAT_PATH, 400, '"x y" does not support generate'),
+        (InferenceRoute.API_EMBED, "/v1/embeddings", 501, "no"),
+        (InferenceRoute.API_EMBEDDINGS, "/v1/embeddings", 500, "no"),
+        (_GENERATE, "/infill", 400, "x y does not support insert"),
     ],
 )
-def test_what_is_not_supported(route: InferenceRoute, path: str, text: str) -> None:
+def test_what_is_not_supported(route: InferenceRoute, path: str, status: int, text: str) -> None:
     reply = whole({"error": {"code": 501, "message": "no", "type": "not_supported_error"}}, 501)
-    assert _refused(reply, route, path=path, model="x y") == (400, text)
+    assert _refused(reply, route, path=path, model="x y") == (status, text)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,8 @@ def test_prompts_that_are_too_long(error: object, text: str) -> None:
     assert _refused(whole({"error": error}, 400)) == (400, text)
     embed = _refused(whole({"error": error}, 400), InferenceRoute.API_EMBED)
     assert embed == (400, "the input length exceeds the context length")
+    legacy = _refused(whole({"error": error}, 400), InferenceRoute.API_EMBEDDINGS)
+    assert legacy == (500, "the input length exceeds the context length")
 
 
 def test_a_batch_that_is_too_large_is_the_inputs_length_only_for_embeddings() -> None:

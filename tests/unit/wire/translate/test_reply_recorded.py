@@ -20,6 +20,7 @@ from tests.unit.wire.translate.replying import (
     EMBED_PATH,
     JSON,
     NDJSON,
+    PLAIN,
     SSE,
     Hands,
     Read,
@@ -153,8 +154,8 @@ def test_what_the_history_ended_with_is_not_repeated(name: str, is_stream: bool)
         ),
         ("overlong_input", _EMBED, EMBED_PATH, 400,
          "the input length exceeds the context length"),
-        ("embeddings_unsupported", _EMBED, EMBED_PATH, 400,
-         '"tiny" does not support embeddings'),
+        ("embeddings_unsupported", _EMBED, EMBED_PATH, 501,
+         "This server does not support embeddings. Start it with `--embeddings`"),
         ("infill_unsupported", _GENERATE, "/infill", 400,
          "registry.ollama.ai/library/tiny:latest does not support insert"),
     ],
@@ -162,7 +163,8 @@ def test_what_the_history_ended_with_is_not_repeated(name: str, is_stream: bool)
 def test_refusals(name: str, route: InferenceRoute, path: str, status: int, text: str) -> None:
     for is_stream in (True, False):
         out = _read(name, route, path=path, is_stream=is_stream)
-        assert out.head == (status, JSON)
+        is_late = is_stream and route is not _EMBED
+        assert out.head == (status, PLAIN if is_late else JSON)
         assert out.document == {"error": text}
 
 

@@ -13,8 +13,8 @@ from tests.unit.wire.streams import event_of
 from tests.unit.wire.translate.replying import (
     COMPLETION_PATH,
     DONE,
-    JSON,
     NDJSON,
+    PLAIN,
     SSE,
     TIMINGS,
     USAGE,
@@ -129,7 +129,7 @@ def test_nothing_goes_on_before_content() -> None:
 )
 def test_an_error_before_content_is_the_answer(code: object, status: int) -> None:
     out = _chat(_ROLE, event_of({"error": {"code": code, "message": "it broke"}}), _HELLO)
-    assert out == ((status, JSON), b'{"error":"it broke"}')
+    assert out == ((status, PLAIN), b'{"error":"it broke"}')
 
 
 def test_an_error_after_content_is_a_line() -> None:
@@ -266,7 +266,7 @@ def test_arguments_in_other_shapes(function: object, arguments: object) -> None:
 @pytest.mark.parametrize("arguments", ['{"a', "[1]", "x", '"\\ud800"', "[" * 5000, '{"a":NaN}'])
 def test_senseless_arguments_are_an_error(arguments: str) -> None:
     out = _chat(_call(0, arguments, "f"), chunk("tool_calls"), DONE)
-    assert out.head == (500, JSON)
+    assert out.head == (500, PLAIN)
     assert out.document == {"error": "the arguments of the call to 'f' are not a JSON object"}
     after = _chat(_HELLO, _call(0, arguments, "f"), chunk("tool_calls"), DONE)
     assert after.head.status == 200
@@ -294,14 +294,23 @@ def test_calls_of_a_generation() -> None:
     assert last["tool_calls"][0]["function"]["name"] == "f"
 
 
+_EOS = {"content": "", "stop": True, "stop_type": "eos"}
+
+
 @pytest.mark.parametrize(
     ("events", "context"),
     [
         ([{"content": "a", "tokens": [3]}, {"content": "", "stop": True}], [1, 2, 3]),
         ([{"content": "a"}, {"content": "", "stop": True, "tokens_predicted": 1}], None),
         ([{"content": "", "stop": True}], [1, 2]),
+        (
+            [{"content": "a", "tokens": [3]}, {"tokens": [9]}, _EOS | {"tokens_predicted": 2}],
+            [1, 2, 3],
+        ),
+        ([{"content": "a", "tokens": [3]}, _EOS | {"tokens_predicted": 2}], [1, 2, 3]),
+        ([{"content": "a", "tokens": [3]}, {"stop": True, "tokens_predicted": 1}], [1, 2, 3]),
     ],
-    ids=["told", "not told", "nothing said"],
+    ids=["told", "not told", "nothing said", "ended", "ended without a word", "cut"],
 )
 def test_context_needs_the_ids_of_the_output(events: list[Any], context: object) -> None:
     subject = reader(_GENERATE, path=COMPLETION_PATH, prompt_tokens=(1, 2))
@@ -359,7 +368,7 @@ def test_what_the_history_ended_with_is_taken_off_however_it_comes() -> None:
 def test_what_cannot_be_read_is_the_nodes_failure(payload: bytes) -> None:
     event = b"data: " + payload + b"\n\n"
     assert _chat(_ROLE, event, _HELLO) == (
-        (502, JSON), b'{"error":"the node\'s answer cannot be read"}',
+        (502, PLAIN), b'{"error":"the node\'s answer cannot be read"}',
     )  # fmt: skip
     assert _chat(_HELLO, event, _HELLO).lines[1:] == [{"error": "the node's answer cannot be read"}]
 
@@ -382,11 +391,11 @@ def test_a_line_without_end_is_not_kept() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>hi</html>", b"{}", b"[]", b'{"choices":[]}'])
 def test_a_body_instead_of_a_stream(body: bytes) -> None:
     out = read(reader(), Reply(200, "text/html", body))
-    assert out.head == (502, JSON)
+    assert out.head == (502, PLAIN)
 
 
 def test_an_error_with_status_200() -> None:
-    assert read(reader(), whole({"error": {"code": 400, "message": "no"}})).head == (400, JSON)
+    assert read(reader(), whole({"error": {"code": 400, "message": "no"}})).head == (400, PLAIN)
 
 
 def test_a_body_without_a_reason_does_not_end_the_stream() -> None:

@@ -60,6 +60,11 @@ def test_a_chat() -> None:
     assert b"usage" not in out.body
 
 
+def test_a_chat_without_a_word_begins_too() -> None:
+    out = _chat(_ROLE, _STOP, DONE)
+    assert _deltas(out) == [{"role": "assistant", "content": ""}, {}]
+
+
 def test_usage_when_asked_for() -> None:
     out = _chat(_ROLE, _HELLO, _STOP, _USAGE, DONE, include_usage=True)
     assert out.events[-2]["choices"] == []

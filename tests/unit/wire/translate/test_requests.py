@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.requests import steps
-from sollold.wire.translate.seam import Answer, Clock, Done, Engine, Translation, Unsupported
+from sollold.wire.translate.seam import Answer, Clock, Done, Engine, Stage, Translation, Unsupported
 from sollold.wire.translate.stamps import created_at
 from tests.unit.wire.translate.asking import CHAT, EMBED, HELLO, SHOW, V1_CHAT, llama, openai, words
 
@@ -68,6 +68,21 @@ def test_route_without_an_engine() -> None:
 )
 def test_stamps(wall_ns: int, text: str) -> None:
     assert created_at(wall_ns) == text
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "stage"),
+    [
+        (CHAT, {"messages": 5}, Stage.READING),
+        (V1_CHAT, {"messages": []}, Stage.READING),
+        (V1_CHAT, {"messages": HELLO, "top_logprobs": 21}, Stage.CHECKING),
+        (CHAT, {"messages": HELLO, "format": "xml"}, Stage.GENERATING),
+    ],
+)
+def test_when_a_fault_is_found(route: InferenceRoute, body: dict[str, Any], stage: Stage) -> None:
+    with pytest.raises(Unsupported) as caught:
+        next(steps(route, json.dumps({"model": "m", **body}).encode(), llama(), _CLOCK))
+    assert caught.value.stage is stage
 
 
 _DEEP = b"[" * 900 + b"]" * 900
