@@ -76,7 +76,8 @@ async def test_equality_lets_an_ollama_tell_and_the_engine_is_known() -> None:
             "same_as_ollama": ["llama3.2"],
         }
         real = FakeModel(name="llama3.2", capabilities=("completion", "vision"))
-        async with Lab([FakeNode([real])], nodes_config=[config]) as lab:
+        health = {"interval_s": 0.2}
+        async with Lab([FakeNode([real])], nodes_config=[config], health=health) as lab:
             (item,) = (await get(lab, "/api/tags"))["models"]
             assert item["nodes"] == ["n1", "box"]
             assert (await show(lab, "llama3.2"))[1]["capabilities"] == ["completion", "vision"]
