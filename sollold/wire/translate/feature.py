@@ -68,3 +68,9 @@ def here(what: str) -> Fate:
 def refused(text: str) -> Fate:
     """Return: refused with this text."""
     return Fate(Way.REFUSED, text)
+
+
+STREAMED: Final = here(
+    "it always streams, and so notices who leaves; whole answers are put together"
+)
+"""What becomes of `stream` at a llama-server."""

@@ -12,6 +12,7 @@ from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.feature import (
     LEFT_OUT,
     PASSED,
+    STREAMED,
     Fate,
     Feature,
     Way,
@@ -81,7 +82,7 @@ NATIVE: Final = (
         here("its own name for it"),
         here("its own name for it"),
     ),
-    Feature("stream", _TEXT, {"stream": False}, PASSED, PASSED),
+    Feature("stream", _TEXT, {"stream": False}, STREAMED, PASSED),
     Feature("options", (*_EMBED, *_EMBEDDINGS), {"options": {"seed": 7}}, LEFT_OUT, LEFT_OUT),
     Feature("keep_alive", _NATIVE, {"keep_alive": "10m"}, LEFT_OUT, LEFT_OUT),
     Feature(

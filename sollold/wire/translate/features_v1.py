@@ -8,6 +8,7 @@ from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.feature import (
     LEFT_OUT,
     PASSED,
+    STREAMED,
     Fate,
     Feature,
     Way,
@@ -83,7 +84,7 @@ V1: Final = (
     ),
     _v1("prompt", "other", said("messages"), _V1_COMPLETIONS),
     _v1("suffix", "s", said("/infill"), _V1_COMPLETIONS),
-    _v1("stream", True, PASSED),
+    _v1("stream", True, STREAMED),
     _v1("stream_options", {"include_usage": True}, here("usage is always asked for"), stream=True),
     _v1("max_tokens", 7, said("n_predict")),
     _v1("max_completion_tokens", 7, said("n_predict"), _V1_CHAT),
