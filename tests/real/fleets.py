@@ -24,9 +24,11 @@ DIFFERENCES: Mapping[str, frozenset[str]] = {
     "context": frozenset({"ollamas", "llama-servers"}),
     # JSON is what the answer is bound to: the fake cloud says the same words to everybody.
     "formats": frozenset({"ollamas", "llama-servers"}),
-    # Somebody says what a model can do, so that more is refused; a cloud tells nothing.
+    # Every node says that the model cannot think; a cloud tells nothing, and takes the wish.
+    "thinking": frozenset({"ollamas", "llama-servers"}),
+    # Somebody says what a model can do.
     "capabilities": frozenset({"ollamas", "llama-servers", "one of each"}),
-    # An embedding model is told apart by Ollama's status.
+    # A model that cannot embed is refused as Ollama does, not as a cloud does.
     "embedding": frozenset({"ollamas", "llama-servers"}),
     # A manifest says what a model is made of.
     "manifests": frozenset({"ollamas", "one of each"}),
@@ -39,6 +41,7 @@ class Fleet(NamedTuple):
 
     name: str
     url: str
+    is_met_async: bool = False
 
     def has(self, difference: str) -> bool:
         """Whether this fleet meets the full expectation."""
