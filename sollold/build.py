@@ -17,6 +17,7 @@ from aiohttp import web
 
 from sollold.config.address import is_loopback
 from sollold.core.load import Load
+from sollold.core.model import NodeKind
 from sollold.core.nodetable import NodeTable
 from sollold.core.queue import Queue
 from sollold.core.rates import RateTable
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from sollold.config import Config, LoadedConfig
-    from sollold.core.model import NodeId
+    from sollold.core.model import NodeId, NodeView
     from sollold.nodes.own import OwnAddresses
     from sollold.routing.record import Outcome, RequestRecord
     from sollold.wire.routes import InferenceRoute
@@ -331,6 +332,7 @@ def _inference(
         look_soon=know.prober.kick,
         outgoing=Outgoing(
             node_head=flow.door.head,
+            is_ollama=lambda node: _is_ollama(flow.admission.view(node)),
             engine_for=lambda node, key: engine_for(flow.admission.view(node), key),
             via=via,
             clock=Clock(time.time_ns, time.monotonic_ns),
@@ -344,6 +346,10 @@ def _inference(
             notes_in_body=config.replies.routing == "body",
         ),
     )
+
+
+def _is_ollama(node: NodeView | None) -> bool:
+    return node is None or node.kind is NodeKind.OLLAMA
 
 
 def _bodies(config: Config) -> BodyStore:

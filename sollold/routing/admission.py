@@ -130,6 +130,12 @@ class Admission:
         """Return a node as decisions see it; None when it left. No await."""
         return self._views.get(node)
 
+    def alike(self, node: NodeId) -> frozenset[NodeId]:
+        """Return the nodes of the same kind, itself included. No await."""
+        views = self._views
+        kind = views[node].kind if node in views else None
+        return frozenset(view.id for view in views.values() if view.kind is kind) | {node}
+
     def submit(
         self,
         waiting: WaitingRequest,

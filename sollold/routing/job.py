@@ -49,7 +49,8 @@ class Job(msgspec.Struct, kw_only=True, eq=False):
     when the node is gone."""
     body: Body
     steps_for: Callable[[NodeId], Steps | None]
-    """How the request is translated for a node; None: it speaks the client's dialect."""
+    """How the request is translated for a node; None: it speaks the client's dialect. Raises
+    `ConnectFailed` when the node no longer has the model."""
     is_large: bool = False
     """Taking the body apart would hold up other requests."""
 

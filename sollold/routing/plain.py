@@ -93,6 +93,7 @@ class PlainForwarder:
         body: Body,
         *,
         wants_body: Callable[[int], bool] | None = None,
+        limit_s: float | None = None,
     ) -> PlainReply:
         """Ask one node; a reply whose status is not wanted is cut off and comes without its body.
 
@@ -107,19 +108,21 @@ class PlainForwarder:
         exchange = await pool.send(Request(head, body), collector)
         collector.exchange = exchange
         try:
-            await self._await_answer(node, done)
+            await self._await_answer(node, done, self._limit_s if limit_s is None else limit_s)
             return done.result()
         finally:
             exchange.abort()
             done.cancel()
 
-    async def _await_answer(self, node: NodeId, done: asyncio.Future[PlainReply]) -> None:
+    async def _await_answer(
+        self, node: NodeId, done: asyncio.Future[PlainReply], limit_s: float
+    ) -> None:
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + self._limit_s
+        until_s = loop.time() + limit_s
         while not done.done():
             left_s = until_s - loop.time()
             if left_s <= 0:
-                text = f"{node} gave no answer in {self._limit_s:.0f} s"
+                text = f"{node} gave no answer in {limit_s:.0f} s"
                 raise UpstreamTimeout(text, phase="head")
             await asyncio.wait({done}, timeout=min(self._overdue_s, left_s))
             if not done.done() and await self._is_frozen(node) and not done.done():

@@ -11,10 +11,6 @@ from typing import TYPE_CHECKING
 
 from sollold.core.model import TaskKind
 from sollold.core.outcome import Fault, Verdict
-from sollold.errors import (
-    ConnectFailed,
-    UpstreamProtocol,
-)
 from sollold.routing.attempt import Attempt
 from sollold.routing.delivery import Delivery
 from sollold.routing.job import ClientReply, Job, WholeAnswer
@@ -258,6 +254,8 @@ class RequestRun:
         self.record.failures.append(Failure(node, verdict.code, text))
         if not self._tried.note_failure(attempt, verdict, text):
             self._kit.blame(attempt, verdict, text)
+        if verdict.fault is Fault.ENGINE:
+            self._tried.excluded |= self._kit.admission.alike(node)
         if self._is_being_served():
             return
         if verdict.may_retry and self._tried.reached < self._kit.settings.attempts:
@@ -287,23 +285,18 @@ class RequestRun:
         """Nobody is left to ask: forward a node's own reply, or say what happened. No await."""
         self._accuse()
         self.record.outcome = Outcome.FAILED
-        tried = self._tried
-        attempt = tried.last_reply()
-        if attempt is not None:
-            self.record.node = attempt.grant.node
-            self.record.status = attempt.status
-            if attempt.is_unsupported:
-                self.record.outcome = Outcome.CALLER
-            return WholeAnswer(attempt, attempt.take_held())
-        # The queue's own refusal names the nodes, which says more than a failed connection.
-        if tried.error is not None and not (
-            self._place.refusal and isinstance(tried.error, ConnectFailed)
-        ):
-            raise tried.error
-        self.record.outcome = Outcome.REFUSED
-        if self._place.refusal is None:
-            raise UpstreamProtocol("no attempt was made")
-        raise self._place.refusal
+        attempt = self._tried.last_reply()
+        if attempt is None:
+            refusal = self._place.refusal
+            error = self._tried.last_error(refusal)
+            if error is refusal:
+                self.record.outcome = Outcome.REFUSED
+            raise error
+        self.record.node = attempt.grant.node
+        self.record.status = attempt.status
+        if attempt.is_unsupported:
+            self.record.outcome = Outcome.CALLER
+        return WholeAnswer(attempt, attempt.take_held())
 
     def _accuse(self) -> None:
         """Count server errors against their nodes: no second node gave the same answer."""

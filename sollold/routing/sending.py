@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from sollold.errors import ConnectFailed, UpstreamError
+from sollold.errors import ConnectFailed, UpstreamError, UpstreamProtocol
 from sollold.routing.translated import TranslatedReply, translate
 from sollold.upstream.exchange import Request
 from sollold.wire.errors import error_body
-from sollold.wire.translate.seam import Answer, Done, Refused, ReplyHead, Stage, Unsupported
+from sollold.wire.translate.seam import (
+    Answer,
+    Done,
+    Mistaken,
+    Refused,
+    ReplyHead,
+    Stage,
+    Unsupported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
 
     Work = Coroutine[object, object, None]
 
+_log = logging.getLogger(__name__)
+
 
 def begin(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent) -> Work | None:
     """Send an attempt if that needs no waiting, else return the work that sends it. No await."""
@@ -34,7 +45,11 @@ def begin(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent) -> Work | Non
     if pool is None:
         attempt.fail(_gone(node))
         return None
-    steps = job.steps_for(node)
+    try:
+        steps = job.steps_for(node)
+    except UpstreamError as error:
+        attempt.fail(error)
+        return None
     if steps is not None:
         return _translate(attempt, job, kit, sent, steps)
     head = job.head_for(node, None)
@@ -67,7 +82,8 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
     node = attempt.grant.node
 
     async def ask(call: Call) -> Answer:
-        reply = await kit.plain.ask(node, job.head_for(node, call), call.body)
+        limit_s = kit.settings.progress_s
+        reply = await kit.plain.ask(node, job.head_for(node, call), call.body, limit_s=limit_s)
         return Answer(reply.head.status, reply.body)
 
     try:
@@ -80,7 +96,8 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
             is_early=refusal.stage is Stage.READING,
             is_late=refusal.stage is Stage.GENERATING and job.record.is_stream,
         )
-        attempt.answer(ReplyHead(refusal.status, content_type), body, is_unsupported=True)
+        is_unsupported = not isinstance(refusal, Mistaken)
+        attempt.answer(ReplyHead(refusal.status, content_type), body, is_unsupported=is_unsupported)
         return
     except Refused as refusal:
         body, content_type = error_body(job.route.dialect, refusal.status, refusal.text)
@@ -88,6 +105,11 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
         return
     except UpstreamError as error:
         attempt.fail(error)
+        return
+    except Exception:
+        # Nobody else would end the attempt, and its slot would be lost.
+        _log.exception("could not translate a request for %s", node)
+        attempt.fail(UpstreamProtocol("the request could not be translated"))
         return
     if isinstance(step, Done):
         attempt.answer(step.head, step.body)

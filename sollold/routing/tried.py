@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sollold.core.outcome import Fault, is_same_refusal
-from sollold.errors import ConnectFailed, UpstreamError
+from sollold.errors import ConnectFailed, UpstreamError, UpstreamProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sollold.core.model import NodeId
     from sollold.core.outcome import Verdict
+    from sollold.errors import SollolError
     from sollold.routing.attempt import Attempt
+
+_GATEWAYS_WORDS = frozenset({502, 503, 504})
+"""What is said in the place of an engine, by a proxy or here: never a word about the request."""
 
 
 class Tried:
@@ -51,7 +55,7 @@ class Tried:
         return any(
             is_same_refusal((other.status, other_text), mine)
             for other, other_text in self.replies
-            if other.status >= 500 and other.status != 503
+            if other.status >= 500 and other.status not in _GATEWAYS_WORDS
         )
 
     def note_reply(self, attempt: Attempt, verdict: Verdict, text: str, reason: str) -> None:
@@ -86,6 +90,13 @@ class Tried:
         """Leave nodes out no more for having been loading."""
         self.excluded -= self.loading
         self.loading.clear()
+
+    def last_error(self, refusal: SollolError | None) -> SollolError:
+        """Return what to say when no node replied; `refusal` is the queue's own."""
+        # That names the nodes, which says more than a failed connection.
+        if self.error is not None and not (refusal and isinstance(self.error, ConnectFailed)):
+            return self.error
+        return refusal or UpstreamProtocol("no attempt was made")
 
     def last_reply(self) -> Attempt | None:
         """Return the reply to pass on; that an engine cannot do it says least about the others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sollold.errors import ConnectFailed
 from sollold.web.caller import target_for_node
 from sollold.web.context import CONTEXT
 from sollold.wire.translate.requests import steps
@@ -47,11 +48,13 @@ class Outgoing:
         self,
         *,
         node_head: Callable[[NodeId], NodeHead | None],
+        is_ollama: Callable[[NodeId], bool],
         engine_for: Callable[[NodeId, ModelKey], Engine | None],
         via: str,
         clock: Clock,
     ) -> None:
-        """`engine_for` gives None for nodes that speak Ollama's dialect."""
+        """`engine_for` gives None when a node no longer offers the model."""
+        self._is_ollama = is_ollama
         self._node_head = node_head
         self._engine_for = engine_for
         self._via = via
@@ -93,8 +96,13 @@ class Outgoing:
         """Return what translates a request for the node that is chosen, where that is needed."""
 
         def make(node: NodeId) -> Steps | None:
+            if self._is_ollama(node):
+                return None
             engine = self._engine_for(node, key)
-            return None if engine is None else _steps(route, body, engine, self._clock)
+            if engine is None:
+                # What was to be translated must not go out as it is.
+                raise ConnectFailed(f"{node} no longer offers the model")
+            return _steps(route, body, engine, self._clock)
 
         return make
 

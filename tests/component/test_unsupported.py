@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.component.lab import Lab
+from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.llama import FakeLlama
 from tests.fakes.node import FakeNode
 
@@ -62,4 +64,60 @@ async def test_without_one_the_client_is_told() -> None:
         assert body["error"].startswith("template is not supported by the node of this model")
         assert headers["X-Sollold-Node"] == "box"
         assert lab.fleet["box"].is_routable
+        lab.assert_idle()
+
+
+async def test_nodes_of_the_same_kind_are_not_asked_one_after_the_other() -> None:
+    async with AsyncExitStack() as stack:
+        boxes = [await stack.enter_async_context(FakeLlama()) for _ in range(4)]
+        config = [_box(llama) | {"name": f"box{n}"} for n, llama in enumerate(boxes, 1)]
+        lab = await stack.enter_async_context(Lab([], nodes_config=config))
+        status, headers, _ = await _post(lab, template="{{ .Prompt }}")
+        assert (status, headers["X-Sollold-Attempts"]) == (400, "1")
+        lab.assert_idle()
+
+
+async def test_a_request_that_is_wrong_goes_no_further() -> None:
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama())
+        node = FakeNode()
+        lab = await stack.enter_async_context(
+            Lab([node], nodes_config=[_box(llama)], routing={"weights": {"tier": 1000.0}})
+        )
+        status, headers, body = await _post(lab, options={"seed": "x"})
+        assert (status, headers["X-Sollold-Node"], headers["X-Sollold-Attempts"]) == (
+            500,
+            "box",
+            "1",
+        )
+        assert body["error"].startswith('option "seed" must be of type')
+        assert not node.inference
+        assert lab.fleet["box"].state == "up"
+        lab.assert_idle()
+
+
+async def test_what_was_to_be_translated_never_goes_out_as_it_is() -> None:
+    async with FakeLlama() as llama, Lab([], nodes_config=[_box(llama)]) as lab:
+        # The model leaves the node between the choice of the node and the request to it.
+        view = lab.fleet["box"]
+        gone = msgspec.structs.replace(view, models={})
+        lab.built.dispatcher.admission._views[view.id] = gone
+        status, _, body = await _post(lab)
+        assert status in (502, 503)
+        assert "box" in body["error"]
+        assert {request.path for request in llama.inference} <= {"/v1/embeddings"}
+        lab.assert_idle()
+
+
+async def test_two_proxies_that_say_the_same_do_not_acquit_each_other() -> None:
+    async with AsyncExitStack() as stack:
+        boxes = [await stack.enter_async_context(FakeLlama()) for _ in range(2)]
+        config = [_box(llama) | {"name": f"box{n}"} for n, llama in enumerate(boxes, 1)]
+        lab = await stack.enter_async_context(Lab([], nodes_config=config))
+        for llama in boxes:
+            llama.fault = Fault(kind=FaultKind.PAGE)
+        for _ in range(4):
+            status, _, _ = await _post(lab)
+            assert status == 502
+        assert all(lab.fleet[name].reason.code in ("ejected", "trial") for name in ("box1", "box2"))
         lab.assert_idle()

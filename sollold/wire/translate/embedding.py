@@ -12,7 +12,7 @@ from sollold.wire.translate.counting import detokenize, tokenize
 from sollold.wire.translate.options import checked
 from sollold.wire.translate.plan import Job, Plan, Plans
 from sollold.wire.translate.ready import ready_embedder
-from sollold.wire.translate.seam import Answer, Call, Done, Engine, Refused, Unsupported
+from sollold.wire.translate.seam import Answer, Call, Done, Engine, Mistaken, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,7 +52,7 @@ def _texts(value: object) -> list[str]:
         return []
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise Unsupported(400, INPUT_TEXT)
+        raise Mistaken(400, INPUT_TEXT)
     return texts
 
 

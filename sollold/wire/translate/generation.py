@@ -19,7 +19,7 @@ from sollold.wire.translate.native import Chat, Generate, Generation, Message
 from sollold.wire.translate.options import checked, for_llama, for_openai
 from sollold.wire.translate.plan import Job, Plan, Plans
 from sollold.wire.translate.ready import ready
-from sollold.wire.translate.seam import Answer, Call, Engine, Unsupported
+from sollold.wire.translate.seam import Answer, Call, Engine, Mistaken, Unsupported
 from sollold.wire.translate.truncate import Setting, fitted, fitted_prompt
 from sollold.wire.translate.wants import (
     ANY_OBJECT,
@@ -65,7 +65,7 @@ def generate(job: Job, request: Generate) -> Plans:
     if has(job.engine, "image"):
         raise Unsupported(400, IMAGE_MODEL_TEXT)
     if request.raw and (request.template or request.system or request.context):
-        raise Unsupported(400, RAW_TEXT)
+        raise Mistaken(400, RAW_TEXT)
     check_capabilities(request, job.engine, "generate", "insert" if request.suffix else "")
     given = checked(request.options)
     if not request.prompt:

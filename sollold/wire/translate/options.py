@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sollold.wire.lenient import LOAD_NUMBERS
-from sollold.wire.translate.seam import Unsupported
+from sollold.wire.translate.seam import Mistaken, Unsupported
 
 LLAMA_NAMES: Final = {
     "temperature": "temperature",
@@ -137,7 +137,7 @@ def _texts(name: str, value: object) -> list[str]:
 
 
 def _must_be(name: str, what: str) -> Unsupported:
-    return Unsupported(500, f'option "{name}" must be {what}')
+    return Mistaken(500, f'option "{name}" must be {what}')
 
 
 def _limit(num_predict: int, context_length: int | None) -> int:

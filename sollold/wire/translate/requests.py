@@ -15,7 +15,7 @@ from sollold.wire.translate.native import CHAT, EMBED, EMBEDDINGS, GENERATE
 from sollold.wire.translate.plan import Job
 from sollold.wire.translate.reading import read_body
 from sollold.wire.translate.replies import reader_for
-from sollold.wire.translate.seam import Done, Stage, Translation, Unsupported
+from sollold.wire.translate.seam import Done, Mistaken, Stage, Translation, Unsupported
 
 if TYPE_CHECKING:
     from sollold.wire.translate.plan import Plans
@@ -36,9 +36,9 @@ def steps(route: InferenceRoute, body: bytes, engine: Engine, clock: Clock) -> S
     try:
         plan = yield from plans(job, body)
     except BodyProblem as problem:
-        raise Unsupported(400, problem.text, Stage.READING) from None
+        raise Mistaken(400, problem.text, Stage.READING) from None
     except RecursionError:
-        raise Unsupported(400, MAX_DEPTH_TEXT, Stage.READING) from None
+        raise Mistaken(400, MAX_DEPTH_TEXT, Stage.READING) from None
     if isinstance(plan, Done):
         return plan
     return Translation(plan.call, reader_for(route, engine, plan.asked, clock))

@@ -124,3 +124,7 @@ class Unsupported(Exception):
         self.status = status
         self.text = text
         self.stage = stage
+
+
+class Mistaken(Unsupported):
+    """The request itself is wrong: whoever served it would say so."""

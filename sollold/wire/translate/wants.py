@@ -8,7 +8,7 @@ import msgspec
 
 from sollold.core.model import NodeKind
 from sollold.core.names import parse, split_source
-from sollold.wire.translate.seam import Engine, Stage, Unsupported
+from sollold.wire.translate.seam import Engine, Mistaken, Stage, Unsupported
 
 if TYPE_CHECKING:
     from sollold.wire.translate.native import Generation, Tool
@@ -45,7 +45,7 @@ def full_name(model: str) -> str:
 def check_logprobs(request: Generation) -> None:
     """Raise `Unsupported` for what Ollama refuses before it looks at the model."""
     if not 0 <= request.top_logprobs <= _MAX_TOP_LOGPROBS:
-        raise Unsupported(400, TOP_LOGPROBS_TEXT)
+        raise Mistaken(400, TOP_LOGPROBS_TEXT)
 
 
 def check_capabilities(request: Generation, engine: Engine, verb: str, needed: str) -> None:
@@ -82,7 +82,7 @@ def thinking_fields(think: bool | str | None, engine: Engine) -> dict[str, Any]:
 
 
 def schema(wanted: object) -> dict[str, Any] | None:
-    """Return the JSON schema of a `format`, an empty one for any object; raise `Unsupported`."""
+    """Return the JSON schema of a `format`, an empty one for any object; raise `Mistaken`."""
     if wanted in _NO_FORMAT:
         return None
     if wanted == "json":
@@ -91,7 +91,7 @@ def schema(wanted: object) -> dict[str, Any] | None:
         return wanted
     raw = msgspec.json.encode(wanted).decode()
     shown = msgspec.json.encode(raw).decode()
-    raise Unsupported(
+    raise Mistaken(
         500,
         f'invalid format: {shown}; expected "json" or a valid JSON Schema object',
         Stage.GENERATING,
