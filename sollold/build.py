@@ -15,8 +15,6 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from sollold import api_types
-from sollold.config import Address as ListenAddress
 from sollold.config.address import is_loopback
 from sollold.core.load import Load
 from sollold.core.nodetable import NodeTable
@@ -47,9 +45,10 @@ from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
 from sollold.web.control import ControlApi
-from sollold.web.documents import DaemonFacts, Documents
+from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
+from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
@@ -69,14 +68,6 @@ if TYPE_CHECKING:
 _SHOW_LIMIT_S = 30.0
 _FIRST_ROUND_LIMIT_S = 3.0
 _REFRESH_LIMIT_S = 1.0
-
-
-class Bound(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the daemon listens, as bound."""
-
-    api: tuple[tuple[str, int], ...]
-    console: tuple[tuple[str, int], ...]
-    control: str | None = None
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +115,7 @@ class _Knowledge:
             settings=ProbeSettings(
                 limit_s=config.health.timeout_s, catalogue_s=config.health.catalogue_s
             ),
-            sources=_sources(loaded),
+            sources=StaticSources.of(loaded),
             tls=self.tls,
             has_work=lambda node: self.load.count(node) > 0,
         )
@@ -212,7 +203,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
     session = probe_session()
     know = _Knowledge(loaded, own, bus, session, time.monotonic)
     flow = _Flow(config, know, bus, metrics, loop)
-    facts = _facts(loaded, bound, instance, loop)
+    facts = gather(loaded, bound, instance, loop)
     documents = Documents(
         facts=facts,
         fleet=know.registry.fleet,
@@ -299,34 +290,6 @@ def _refresher(prober: Prober) -> Callable[[], Awaitable[None]]:
     return refresh
 
 
-def _sources(loaded: LoadedConfig) -> StaticSources:
-    """Return the sources of nodes; those of the hosts file are left to it, it is read again."""
-    config = loaded.config
-    is_on = config.discovery.enabled
-    path = config.discovery.hosts_file
-    nodes = [
-        node
-        for index, node in enumerate(config.nodes)
-        if not path or loaded.origin(f"nodes[{index}].url").source != "hosts file"
-    ]
-    return StaticSources(
-        nodes,
-        hosts_file=Path(path) if path else None,
-        ollama_host=config.discovery.ollama_host if is_on else "",
-        has_localhost=is_on and config.discovery.local,
-    )
-
-
-def _looked_at(config: Config) -> tuple[api_types.LookedAt, ...]:
-    looked = [api_types.LookedAt(source="config", text=f"{len(config.nodes)} nodes configured")]
-    if config.discovery.enabled and config.discovery.local:
-        looked.append(api_types.LookedAt(source="localhost", text="127.0.0.1:11434"))
-    if config.discovery.enabled and config.discovery.ollama_host:
-        text = config.discovery.ollama_host
-        looked.append(api_types.LookedAt(source="OLLAMA_HOST", text=text))
-    return tuple(looked)
-
-
 def _admission(
     config: Config, know: _Knowledge, wheel: TimerWheel, clock: Callable[[], float]
 ) -> Admission:
@@ -390,26 +353,6 @@ def _bodies(config: Config) -> BodyStore:
         budget_bytes=config.limits.bodies_bytes,
         stall_s=config.limits.client_stall_s,
         spool_dir=Path(spool) if spool else None,
-    )
-
-
-def _facts(
-    loaded: LoadedConfig, bound: Bound, instance: str, loop: asyncio.AbstractEventLoop
-) -> DaemonFacts:
-    config = loaded.config
-    return DaemonFacts(
-        addresses=api_types.Addresses(
-            api=tuple(f"http://{ListenAddress(*item)}" for item in bound.api),
-            console=tuple(f"http://{ListenAddress(*item)}" for item in bound.console),
-            control=bound.control,
-        ),
-        config_path=str(loaded.files[-1]) if loaded.files else None,
-        instance=instance,
-        loop_name="uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio",
-        pid=os.getpid(),
-        started_s=time.monotonic(),
-        looked_at=_looked_at(config),
-        not_configured=("Redis",),
     )
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from sollold import __version__, log
-from sollold.build import Bound, Built, build
+from sollold.build import Built, build
 from sollold.config import Address, load
 from sollold.errors import ConfigError, SollolError
 from sollold.nodes.own import find_own_addresses
@@ -29,6 +29,7 @@ from sollold.system.notify import Notifier
 from sollold.tasks import Loops
 from sollold.upstream.sockets import tune_socket
 from sollold.web.app import make_metrics_app
+from sollold.web.facts import Bound
 from sollold.web.server import ServerRunner
 
 if TYPE_CHECKING:

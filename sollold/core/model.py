@@ -165,6 +165,11 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     """Last successful probe."""
     probe_ms: float | None = None
 
+    @property
+    def tells_memory(self) -> bool:
+        """Whether it is known what it has in memory: OpenAI's API has no word for that."""
+        return self.kind is not NodeKind.OPENAI
+
 
 class Fleet(msgspec.Struct, frozen=True):
     """All nodes at one moment. `generation` changes whenever a view does."""

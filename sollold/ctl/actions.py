@@ -15,6 +15,7 @@ from sollold.api_types import (
     RequestsDocument,
     StatusDocument,
 )
+from sollold.ctl import words
 from sollold.ctl.client import DEFAULT_API
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.logs import event_line, query_time
@@ -130,6 +131,8 @@ def log_query(
             known = ", ".join(f"{name}=" for name in _FILTER_KEYS)
             raise Failure(Exit.USAGE, "usage", f"no event filter {text!r}; there are: {known}")
         wanted[key] = [*wanted.get(key, ()), *sorted(values)]
+    if wanted.get("backend"):
+        wanted["backend"] = [words.backend(word) for word in wanted["backend"]]
     if wanted.get("node"):
         wanted["node"] = _full_names(session, wanted["node"])
     query = {"n": str(count)}

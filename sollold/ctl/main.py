@@ -153,7 +153,7 @@ def requests_command(settings: Settings) -> None:
 @click.option("--since", metavar="TIME", help="From then on: 10m, 09:14 or 2026-11-21T09:14.")
 @click.option("--until", metavar="TIME", help="Up to then.")
 @click.option("--model", multiple=True, shell_complete=model_names, help="Only this model.")
-@click.option("--backend", multiple=True, help="Only this backend, such as ollama.")
+@click.option("--backend", multiple=True, help="Only this kind of node, such as ollama or llama.")
 @click.option("--node", multiple=True, shell_complete=node_names, help="Only this node.")
 @click.option(
     "--event-type",

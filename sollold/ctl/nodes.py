@@ -115,7 +115,7 @@ def _facts(
     node = document.node
     found = f", found by {', '.join(node.found_by)}" if node.found_by else ""
     version = "" if node.version is None else f" {node.version}"
-    yield "Address", f"{_address(node.url)}{found}, {words.kind(node.kind)}{version}"
+    yield "Address", f"{_address(node.url)}{found}, {words.software(node.kind)}{version}"
     if node.vram_bytes is not None:
         yield "Memory", _memory(node)
     yield from _loaded(node, now)

@@ -12,6 +12,12 @@ UNKNOWN = "-"
 
 _STATES = ("up", "slow", "draining", "down", "unknown")
 _KINDS = {"llama_server": "llama", "rpc_backend": "rpc", "coordinator": "coord"}
+_SOFTWARE = {
+    "llama_server": "llama-server",
+    "openai": "OpenAI's API",
+    "rpc_backend": "rpc-server",
+}
+_BACKENDS = {"llama": "llama_server", "coord": "coordinator", "rpc_backend": "rpc"}
 _FOREVER_S = 50 * 365 * 86400
 
 
@@ -108,6 +114,16 @@ def count(number: int | None) -> str:
 def kind(node_kind: str) -> str:
     """Return the short word for a kind of node."""
     return _KINDS.get(node_kind, node_kind)
+
+
+def software(node_kind: str) -> str:
+    """Return what a node of a kind runs, or speaks where that is all one knows."""
+    return _SOFTWARE.get(node_kind, node_kind)
+
+
+def backend(word: str) -> str:
+    """Return the word that events have for a kind of node, however lists put it."""
+    return _BACKENDS.get(word, word)
 
 
 def by_state(counts: NodeCounts) -> str:

@@ -7,18 +7,19 @@ of the system besides.
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sollold.demo.failure import DemoFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 # Engines are compiled for their builder's processor. Later builds end with an illegal instruction
 # on processors without AVX-VNNI; this one does not use it.
@@ -32,6 +33,10 @@ _DEBIAN_PACKAGES = {
     "libstdc++.so.6": "libstdc++6",
     "libgcc_s.so.1": "libgcc-s1",
 }
+# What the engine's arithmetic was compiled for: Intel's and AMD's processors since about 2015.
+_CPU_FLAGS = ("avx2", "bmi2", "f16c", "fma")
+_CPUINFO = Path("/proc/cpuinfo")
+_GLIBC = (2, 35)
 _NOT_FOUND = re.compile(r"^\s*(\S+) => not found", re.MULTILINE)
 _TOO_OLD = re.compile(r"version `(\S+)' not found")
 _LOOK_LIMIT_S = 20.0
@@ -68,6 +73,51 @@ def check_platform(system: str = "", machine: str = "") -> None:
         raise DemoFailed(
             f"the demo's engine runs on Linux on x86-64 only, and this is {' on '.join(found)}"
         )
+
+
+def processor_complaint(cpuinfo: str) -> str:
+    """Say what the engine needs and the processor lacks; empty when that is nothing, or unknown."""
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
+    if found is None:
+        return ""
+    absent = [flag for flag in _CPU_FLAGS if flag not in found[1].split()]
+    if not absent:
+        return ""
+    return (
+        f"the demo's engine needs a processor with {', '.join(map(str.upper, _CPU_FLAGS))}, "
+        f"and this one has no {', '.join(map(str.upper, absent))}"
+    )
+
+
+def libc_complaint(said: str) -> str:
+    """Say whether the system's C library is too old; `said` is like "glibc 2.36"."""
+    found = re.fullmatch(r"glibc (\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) >= _GLIBC:
+        return ""
+    needed = ".".join(map(str, _GLIBC))
+    return (
+        f"the demo's engine needs glibc {needed} or later (Debian 12, Ubuntu 22.04), "
+        f"and this system has {said or 'another C library'}"
+    )
+
+
+def check_machine() -> None:
+    """Make sure that the engine can run on this machine, before it is fetched or started.
+
+    Raises:
+        DemoFailed: it cannot.
+    """
+    check_platform()
+    complaint = libc_complaint(_own_libc()) or processor_complaint(_CPUINFO.read_text())
+    if complaint:
+        raise DemoFailed(complaint)
+
+
+def _own_libc() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (OSError, ValueError):
+        return ""
 
 
 def missing() -> list[str]:

@@ -96,7 +96,7 @@ class Demo:
             Interrupted: a signal came.
         """
         env = settings.own_environment(os.environ, folder)
-        parts.check_platform()
+        parts.check_machine()
         parts.check_extra()
         engine = parts.find_engine(env)
         parts.check_libraries(engine)
@@ -250,9 +250,15 @@ class Demo:
         stage.line()
         stage.line(f"  curl {api.url}/api/generate \\")
         stage.line(f'    -d \'{{"model": "{MODEL}", "prompt": "The sea is"}}\'')
+        stage.note("  asks it anything; the answer comes token by token")
+        if not shutil.which("curl"):
+            stage.note("  (curl is missing here; it is in the package curl)")
         stage.line(f"  {_typed()}{_ctl(api)} nodes")
+        stage.note("  says how each llama-server is, and how fast")
         stage.line(f"  kill -9 {node.child.pid}")
-        stage.line(f"    ends {node.engine.name}; ask again, and the other one answers")
+        stage.note(f"  ends {node.engine.name}; ask again, and the other one answers")
+        stage.line(f"  {_typed()}sollold --node HOST")
+        stage.note("  after Ctrl-C: the same with an Ollama of your own on HOST")
         stage.line()
         stage.fact("Console", place.console.url)
         stage.note("The model is a very small one that was never taught to chat: it babbles.")
@@ -304,7 +310,11 @@ def _typed() -> str:
     """Return what to type before a command's name: its folder, when that is not on the PATH."""
     if shutil.which("sollolctl"):
         return ""
-    return f"{str(Path(sys.executable).parent).replace(str(Path.home()), '~', 1)}/"
+    folder, linked = Path(sys.executable).parent, Path.home() / ".local" / "bin"
+    # The shorter one, where install.sh has linked it.
+    if (linked / "sollolctl").resolve().parent == folder.resolve():
+        folder = linked
+    return f"{str(folder).replace(str(Path.home()), '~', 1)}/"
 
 
 def _facts(answer: Answer) -> str:

@@ -217,7 +217,7 @@ class Registry:
             self._answered(record, seen, now_s)
         self._judge(record, now_s)
         self._announcer.tell()
-        is_refusal = isinstance(seen, hl.Misconfigured) and not seen.is_probe
+        is_refusal = isinstance(seen, hl.Misconfigured | hl.Warming) and not seen.is_probe
         if is_refusal or isinstance(seen, hl.Refused | hl.TrafficFailed):
             self._doubt(node)
 

@@ -6,6 +6,7 @@ Reads files when told to; its methods may block and belong in a thread.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sollold.config.address import OLLAMA_PORT, parse_ollama_host
@@ -19,8 +20,8 @@ from sollold.nodes.tls import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from sollold.config import LoadedConfig
     from sollold.config.node import Node
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,24 @@ class StaticSources:
         self._has_localhost = has_localhost
         self._stamp: tuple[int, int] | None = None
         self._hosts: tuple[Candidate, ...] = ()
+
+    @classmethod
+    def of(cls, loaded: LoadedConfig) -> StaticSources:
+        """Return those of a configuration; nodes of the hosts file are left to it: it changes."""
+        config = loaded.config
+        is_on = config.discovery.enabled
+        path = config.discovery.hosts_file
+        nodes = [
+            node
+            for index, node in enumerate(config.nodes)
+            if not path or loaded.origin(f"nodes[{index}].url").source != "hosts file"
+        ]
+        return cls(
+            nodes,
+            hosts_file=Path(path) if path else None,
+            ollama_host=config.discovery.ollama_host if is_on else "",
+            has_localhost=is_on and config.discovery.local,
+        )
 
     def read(self) -> Found:
         """Return everything. May block."""

@@ -60,6 +60,8 @@ class Attempt:
         "first_content_s",
         "grant",
         "head",
+        "heard_bytes",
+        "heard_s",
         "held",
         "held_bytes",
         "is_detached",
@@ -96,6 +98,8 @@ class Attempt:
         self.held: list[bytes] = []
         self.held_bytes = 0
         self.bytes_in = 0
+        self.heard_bytes = 0
+        """What showed the engine at work, even if nothing of it goes on."""
         self.sink: Callable[[bytes], None] | None = None
         self.error: UpstreamError | None = None
         self.is_ready = False
@@ -107,7 +111,7 @@ class Attempt:
         self.is_unsupported = False
         """The node was never asked: its engine cannot do this. Another kind of engine may."""
         self.trial: int | None = None
-        self.started_s = clock()
+        self.started_s = self.heard_s = clock()
         self.first_content_s: float | None = None
         self.ended_s: float | None = None
 
@@ -178,6 +182,7 @@ class Attempt:
         """Take a piece of the body; once committed it goes straight to the client. No await."""
         self._watch.feed(data)
         self.bytes_in += len(data)
+        self.heard_bytes += len(data)
         if self.sink is not None:
             self.sink(data)
             return
@@ -198,6 +203,11 @@ class Attempt:
             return
         self.first_content_s = self._clock()
         self.owner.first_byte(self)
+
+    def hear(self, size_bytes: int) -> None:
+        """Note that the engine is at work on something that cannot go on yet. No await."""
+        self.heard_bytes += size_bytes
+        self.heard_s = self._clock()
 
     def on_end(self) -> None:
         """Take the end of the message. No await."""

@@ -231,9 +231,11 @@ class Dispatcher:
             timer.cancel()
         grant = attempt.grant
         try:
-            if attempt.error is None and not attempt.is_dropped and attempt.status == 200:
+            is_fine = attempt.error is None and not attempt.is_dropped and attempt.status == 200
+            if is_fine and attempt.exchange is not None:
                 self._succeeded(run, attempt)
-            elif attempt.is_dropped:
+            elif is_fine or attempt.is_dropped:
+                # A node that was not asked has proved nothing.
                 self._blame.no_verdict(grant.node, attempt.trial)
         except Exception:
             # Whatever could not be learned, the slot must go on to the next request.

@@ -18,6 +18,10 @@ from sollold.wire.translate.seam import Call, Steps
 class ClientReply(Protocol):
     """The client's side of a streamed answer."""
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether the client's connection ended because it took nothing for too long."""
+
     def start(self, attempt: Attempt) -> None:
         """Send the head, and what was written to the sink so far."""
 

@@ -51,7 +51,7 @@ def judge(attempt: Attempt) -> Judgement:
             return Judgement(verdict, text)
         return Judgement(verdict, text, f"answered {status}{_known(text)}")
     if status >= 300:
-        text = "a redirect, which no Ollama sends; is the address right?"
+        text = "a redirect, which no node sends; is the address right?"
         return Judgement(_REDIRECT, text, f"answered {status}: {text}")
     if attempt.is_stream and not attempt.has_content:
         error = attempt.early_error()

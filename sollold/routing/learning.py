@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sollold.core.model import TaskKind
+from sollold.core.model import NodeKind, TaskKind
 from sollold.core.rates import Sample
 
 if TYPE_CHECKING:
@@ -125,12 +125,16 @@ class Learner:
         if job.is_load and record.kind is not TaskKind.EMBED:
             return
         occupancy = self._occupancy.get(grant.decision.request, (1, 1))[0]
+        view = self._registry.get(node)
+        # Another's engine tells no durations: those of its replies are ours, its distance included.
+        is_clocked_here = view is not None and view.kind is NodeKind.OPENAI
+        is_output_told = attempt.is_stream or not is_clocked_here
         sample = Sample(
             kind=record.kind,
             prompt_tokens=counters.prompt_tokens or job.waiting.prompt_tokens,
-            prompt_s=counters.prompt_s or 0.0,
+            prompt_s=0.0 if is_clocked_here else counters.prompt_s or 0.0,
             output_tokens=counters.output_tokens or 0.0,
-            output_s=counters.output_s or 0.0,
+            output_s=(counters.output_s or 0.0) if is_output_told else 0.0,
             load_s=(counters.load_s or 0.0) if grant.is_load else 0.0,
             first_s=first_s,
             total_s=now_s - attempt.started_s,

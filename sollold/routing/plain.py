@@ -1,4 +1,4 @@
-"""Questions that need no slot: model details, unloading, and bodies only a node can judge."""
+"""Requests that need no slot: sent to one node, whose reply is returned as a whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sollold.errors import ConnectFailed, UpstreamError, UpstreamProtocol, Upstr
 from sollold.upstream.exchange import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from sollold.core.model import NodeId
     from sollold.routing.pools import Pools
@@ -32,9 +32,15 @@ class PlainReply:
 class _Collector:
     """Gathers one reply (`sollold.upstream.exchange.Receiver`)."""
 
-    def __init__(self, node: NodeId, done: asyncio.Future[PlainReply]) -> None:
+    def __init__(
+        self,
+        node: NodeId,
+        done: asyncio.Future[PlainReply],
+        wants_body: Callable[[int], bool] | None,
+    ) -> None:
         self._node = node
         self._done = done
+        self._wants_body = wants_body
         self._head: Head | None = None
         self._pieces: list[bytes] = []
         self._size = 0
@@ -42,6 +48,8 @@ class _Collector:
 
     def on_head(self, head: Head) -> None:
         self._head = head
+        if self._wants_body is not None and not self._wants_body(head.status):
+            self.on_end()
 
     def on_body(self, data: bytes) -> None:
         self._size += len(data)
@@ -78,8 +86,15 @@ class PlainForwarder:
         self._overdue_s = overdue_s
         self._is_frozen = is_frozen
 
-    async def ask(self, node: NodeId, head: bytes | None, body: Body) -> PlainReply:
-        """Ask one node.
+    async def ask(
+        self,
+        node: NodeId,
+        head: bytes | None,
+        body: Body,
+        *,
+        wants_body: Callable[[int], bool] | None = None,
+    ) -> PlainReply:
+        """Ask one node; a reply whose status is not wanted is cut off and comes without its body.
 
         Raises:
             UpstreamError: it gave no complete answer in time.
@@ -88,7 +103,7 @@ class PlainForwarder:
         if pool is None or head is None:
             raise ConnectFailed(f"{node} has left")
         done: asyncio.Future[PlainReply] = asyncio.get_running_loop().create_future()
-        collector = _Collector(node, done)
+        collector = _Collector(node, done, wants_body)
         exchange = await pool.send(Request(head, body), collector)
         collector.exchange = exchange
         try:
@@ -109,29 +124,3 @@ class PlainForwarder:
             await asyncio.wait({done}, timeout=min(self._overdue_s, left_s))
             if not done.done() and await self._is_frozen(node) and not done.done():
                 raise UpstreamTimeout(f"{node} does not answer its probes", phase="head")
-
-    async def ask_first(
-        self,
-        nodes: Iterable[NodeId],
-        head_for: Callable[[NodeId], bytes | None],
-        body: Body,
-        is_wanted: Callable[[PlainReply], bool],
-    ) -> PlainReply:
-        """Ask nodes in order until one gives a wanted answer; else return the last answer.
-
-        Raises:
-            UpstreamError: no node answered at all.
-        """
-        last: PlainReply | None = None
-        error: UpstreamError = ConnectFailed("no node to ask")
-        for node in nodes:
-            try:
-                last = await self.ask(node, head_for(node), body)
-            except UpstreamError as failure:
-                error = failure
-                continue
-            if is_wanted(last):
-                return last
-        if last is not None:
-            return last
-        raise error

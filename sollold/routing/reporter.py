@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from sollold.core.model import Reason
+from sollold.core.model import NodeKind, Reason
 from sollold.events.types import (
     FallbackTriggered,
     OllamaNodeSelected,
@@ -91,7 +91,7 @@ class EventReporter:
                 queue_ms=queue_ms,
             )
         )
-        if view is not None:
+        if view is not None and view.kind is NodeKind.OLLAMA:
             publish(
                 OllamaNodeSelected(
                     model=record.model,

@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sollold.core.model import Reason, TaskKind
+from sollold.core.model import TaskKind
 from sollold.core.outcome import Fault, Verdict
 from sollold.errors import (
     ConnectFailed,
-    Draining,
     UpstreamProtocol,
 )
 from sollold.routing.attempt import Attempt
+from sollold.routing.delivery import Delivery
 from sollold.routing.job import ClientReply, Job, WholeAnswer
 from sollold.routing.judge import judge, judge_error
+from sollold.routing.loads import LoadWait
 from sollold.routing.place import Place
 from sollold.routing.record import Failure, Outcome, Phase
 from sollold.routing.sending import begin
 from sollold.routing.tried import Tried
 from sollold.routing.vigil import Vigil
-from sollold.wire.watch import interrupt
 
 if TYPE_CHECKING:
     from sollold.core.model import Grant
@@ -48,13 +48,14 @@ class RequestRun:
     def __init__(self, job: Job, reply: ClientReply, dispatcher: Dispatcher) -> None:
         self.job = job
         self.record = job.record
-        self._reply = reply
+        self._delivery = Delivery(job.route, job.record, reply)
         self._kit = dispatcher
         self._place = Place(job.waiting, dispatcher.admission, self.wake)
         self._live: list[Attempt] = []
         self._tried = Tried(job.waiting.excluded)
         self._has_recalled = False
         self._vigil: Vigil | None = None
+        self._loads: LoadWait | None = None
         self._sleeper: asyncio.Future[None] | None = None
 
     async def serve(self) -> WholeAnswer | None:
@@ -76,60 +77,23 @@ class RequestRun:
                     if self._weigh(attempt):
                         self._commit(attempt)
                         if _is_brief(attempt):
-                            return self._whole(attempt)
+                            self._live.clear()
+                            return self._delivery.whole(attempt)
                         self._open(attempt)
                 elif (grant := self._place.take()) is not None:
                     await self._start(grant)
-                elif self._live or self._place.is_queued:
+                elif self._live or self._place.is_queued or self._awaits_load():
                     await self._sleep()
                 else:
                     return self._conclude()
         except asyncio.CancelledError:
             if not self._kit.is_cutting:
-                self._note_departure()
+                self._delivery.depart(self._live)
                 raise
-            await self._end_by_cut()
+            await self._delivery.cut(self._live)
             return None
         finally:
             self._close()
-
-    def _note_departure(self) -> None:
-        """Note that the client left: with the whole answer, as some do at its last word, or not."""
-        is_stalled = self.record.is_stalled
-        self.record.outcome = Outcome.STALLED if is_stalled else Outcome.CANCELED
-        for attempt in self._live:
-            if attempt.sink is None:
-                continue
-            self.record.bytes_out = attempt.bytes_in
-            if attempt.is_stream and attempt.ending().is_terminated:
-                if not is_stalled:
-                    self.record.outcome = Outcome.OK
-                attempt.end_early()
-
-    async def _end_by_cut(self) -> None:
-        """End because the daemon stops, and say so where it can still be said.
-
-        Raises:
-            Draining: the client has got nothing yet, so this is its answer.
-            CancelledError: all was said, only the client has yet to read it.
-        """
-        if self.record.outcome is Outcome.OK or self.record.outcome is Outcome.INTERRUPTED:
-            raise asyncio.CancelledError
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
-        committed = next((item for item in self._live if item.sink is not None), None)
-        if committed is None:
-            self.record.outcome = Outcome.REFUSED
-            raise Draining
-        if committed.is_stream and committed.ending().is_terminated:
-            # Its last word is out; only the node lingers.
-            committed.end_early()
-            await self._finish(committed)
-            return
-        stop = Draining()
-        self.record.reason = Reason(stop.code, stop.message)
-        self._interrupt(committed, stop.message)
 
     @property
     def is_waiting(self) -> bool:
@@ -305,15 +269,31 @@ class RequestRun:
         is_hopeful = any(attempt not in self._tried.frozen for attempt in self._live)
         return is_hopeful or self._place.is_hopeful
 
+    def _awaits_load(self) -> bool:
+        """Whether nobody else is left to ask, and a node may have it loaded soon. No await."""
+        if not self._tried.loading:
+            return False
+        if self._loads is None:
+            self._loads = LoadWait(self._kit, self.job.waiting.deadline_s, self._ask_again)
+        return self._loads.goes_on(self._tried.loading)
+
+    def _ask_again(self) -> None:
+        """Ask for a slot on the nodes that were loading. No await."""
+        self._tried.pardon_loading()
+        self._submit()
+        self.wake()
+
     def _conclude(self) -> WholeAnswer:
         """Nobody is left to ask: forward a node's own reply, or say what happened. No await."""
         self._accuse()
         self.record.outcome = Outcome.FAILED
         tried = self._tried
-        if tried.replies:
-            attempt, _ = tried.replies[-1]
+        attempt = tried.last_reply()
+        if attempt is not None:
             self.record.node = attempt.grant.node
             self.record.status = attempt.status
+            if attempt.is_unsupported:
+                self.record.outcome = Outcome.CALLER
             return WholeAnswer(attempt, attempt.take_held())
         # The queue's own refusal names the nodes, which says more than a failed connection.
         if tried.error is not None and not (
@@ -348,19 +328,9 @@ class RequestRun:
         if attempt.status >= 400:
             self._kit.acquit(attempt)
 
-    def _whole(self, attempt: Attempt) -> WholeAnswer:
-        self._live.clear()
-        body = attempt.take_held()
-        self.record.bytes_out = len(body)
-        self.record.outcome = Outcome.OK if attempt.status < 400 else Outcome.CALLER
-        return WholeAnswer(attempt, body)
-
     def _open(self, attempt: Attempt) -> None:
-        """Begin to pass a committed reply on: from now on its bytes go straight there. No await."""
-        sink = attempt.sink = self._reply.sink()
-        if attempt.held:
-            sink(attempt.take_held())
-        self._reply.start(attempt)
+        """Begin to pass a committed reply on. No await."""
+        self._delivery.open(attempt)
         if not attempt.is_over:
             self._watcher().await_progress(attempt)
 
@@ -372,33 +342,11 @@ class RequestRun:
         if attempt.error is not None:
             self._kit.blame(attempt, judge_error(attempt), attempt.error.message)
         elif not attempt.is_stream or ending.is_terminated or ending.error is not None:
-            await self._finish(attempt)
+            await self._delivery.finish(attempt)
             return
         why = "the answer ended early" if attempt.error is None else attempt.error.message
         self.record.failures.append(Failure(attempt.grant.node, "interrupted", why))
-        self._interrupt(attempt, f"{attempt.grant.node}: {why}")
-
-    async def _finish(self, attempt: Attempt) -> None:
-        """End a stream that said its last word."""
-        self._live.clear()
-        self.record.bytes_out = attempt.bytes_in
-        is_fine = attempt.ending().error is None
-        self.record.outcome = Outcome.OK if is_fine else Outcome.INTERRUPTED
-        await self._reply.finish()
-
-    def _interrupt(self, attempt: Attempt, why: str) -> None:
-        """Tell the client that this is not the whole answer, in a way it cannot miss. No await."""
-        self.record.bytes_out = attempt.bytes_in
-        self.record.outcome = Outcome.INTERRUPTED
-        frame = b""
-        if attempt.is_stream:
-            frame = interrupt(
-                self.job.route,
-                is_stream=True,
-                at_line_boundary=attempt.ends_at_line_boundary,
-                text=f"sollold: {why} (request {self.record.id})",
-            )
-        self._reply.interrupt(frame)
+        self._delivery.interrupt(attempt, f"{attempt.grant.node}: {why}")
 
     # Called by the vigil --------------------------------------------------------------------
 
@@ -454,6 +402,8 @@ class RequestRun:
         """Leave nothing behind: queue place, slots, connections, timers. No await."""
         if self._vigil is not None:
             self._vigil.close()
+        if self._loads is not None:
+            self._loads.close()
         self._place.close()
         for attempt in self._live:
             if not attempt.is_over and self._kit.may_detach(attempt):

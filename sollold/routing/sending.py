@@ -8,7 +8,7 @@ from sollold.errors import ConnectFailed, UpstreamError
 from sollold.routing.translated import TranslatedReply, translate
 from sollold.upstream.exchange import Request
 from sollold.wire.errors import error_body
-from sollold.wire.translate.seam import Answer, Done, ReplyHead, Stage, Unsupported
+from sollold.wire.translate.seam import Answer, Done, Refused, ReplyHead, Stage, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -81,6 +81,10 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
             is_late=refusal.stage is Stage.GENERATING and job.record.is_stream,
         )
         attempt.answer(ReplyHead(refusal.status, content_type), body, is_unsupported=True)
+        return
+    except Refused as refusal:
+        body, content_type = error_body(job.route.dialect, refusal.status, refusal.text)
+        attempt.answer(ReplyHead(refusal.status, content_type), body)
         return
     except UpstreamError as error:
         attempt.fail(error)

@@ -31,6 +31,7 @@ async def translate(
 
     Raises:
         Unsupported: the engine cannot do what is asked.
+        Refused: the engine did not do what a call asked.
         UpstreamError: a call was not answered.
     """
     answer: Answer | None = None
@@ -80,7 +81,11 @@ class TranslatedReply:
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the engine's body. No await."""
-        self._pass(self._reader.feed(data))
+        out = self._reader.feed(data)
+        # A comment says that the server lives, not that its engine does.
+        if not out and not data.startswith(b":"):
+            self._attempt.hear(len(data))
+        self._pass(out)
 
     def on_end(self) -> None:
         """Take the clean end of the engine's message. No await."""

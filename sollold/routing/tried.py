@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 class Tried:
     """The memory of one run. Every method is synchronous."""
 
-    __slots__ = ("error", "excluded", "frozen", "reached", "refused", "replies", "suspects")
+    __slots__ = (
+        "error",
+        "excluded",
+        "frozen",
+        "loading",
+        "reached",
+        "refused",
+        "replies",
+        "suspects",
+    )
 
     def __init__(self, excluded: Iterable[NodeId]) -> None:
         self.excluded: set[NodeId] = set(excluded)
@@ -26,6 +35,8 @@ class Tried:
         """Nodes that failed once; a second refused connection leaves them out."""
         self.frozen: set[Attempt] = set()
         """Attempts kept although their nodes are frozen; counted as having reached an engine."""
+        self.loading: set[NodeId] = set()
+        """Nodes left out only because they were loading."""
         self.reached = 0
         """Attempts that got as far as an engine."""
         self.replies: list[tuple[Attempt, str]] = []
@@ -64,10 +75,25 @@ class Tried:
         if not is_refused or node in self.refused:
             self.excluded.add(node)
         self.refused.add(node)
+        if verdict.fault is Fault.WARMING:
+            self.loading.add(node)
         is_suspect = verdict.code.startswith("status_")
         if is_suspect:
             self.suspects.append((attempt, text))
         return is_suspect
+
+    def pardon_loading(self) -> None:
+        """Leave nodes out no more for having been loading."""
+        self.excluded -= self.loading
+        self.loading.clear()
+
+    def last_reply(self) -> Attempt | None:
+        """Return the reply to pass on; that an engine cannot do it says least about the others."""
+        told = [attempt for attempt, _ in self.replies]
+        asked = [attempt for attempt in told if not attempt.is_unsupported]
+        if asked or self.error is not None:
+            return asked[-1] if asked else None
+        return told[-1] if told else None
 
     def leave(self, attempt: Attempt) -> None:
         """Leave a node whose engine may be at work on the prompt."""

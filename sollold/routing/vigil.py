@@ -71,7 +71,7 @@ class Vigil:
 
     def await_progress(self, attempt: Attempt) -> None:
         """Look into a stream that stops. No await."""
-        self._watch_idle(attempt, self._kit.clock(), attempt.bytes_in)
+        self._watch_idle(attempt, self._kit.clock(), attempt.heard_bytes)
 
     def forget(self, attempt: Attempt) -> None:
         """Stop watching an attempt. No await."""
@@ -104,7 +104,7 @@ class Vigil:
         is_frozen = await self._ask(attempt)
         if self._is_settled(attempt):
             return
-        silent_s = self._kit.clock() - attempt.started_s
+        silent_s = self._kit.clock() - attempt.heard_s
         settings = self._kit.settings
         if is_frozen:
             self._leave_frozen(attempt, silent_s)
@@ -147,8 +147,8 @@ class Vigil:
         if attempt.is_over or self._is_closed:
             return
         is_held = attempt.exchange is not None and attempt.exchange.is_paused
-        if attempt.bytes_in != seen or is_held:
-            self._watch_idle(attempt, self._kit.clock(), attempt.bytes_in)
+        if attempt.heard_bytes != seen or is_held:
+            self._watch_idle(attempt, self._kit.clock(), attempt.heard_bytes)
         else:
             self._kit.spawn(self._investigate_idle(attempt, since_s, seen))
 
@@ -158,8 +158,8 @@ class Vigil:
         if attempt.is_over or self._is_closed:
             return
         now_s = self._kit.clock()
-        if attempt.bytes_in != seen:
-            self._watch_idle(attempt, now_s, attempt.bytes_in)
+        if attempt.heard_bytes != seen:
+            self._watch_idle(attempt, now_s, attempt.heard_bytes)
             return
         idle_s = now_s - since_s
         if idle_s >= (settings.frozen_idle_s if is_frozen else settings.progress_s):

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from sollold.web.encoding import Decoder
 
-BRIEF_BYTES = 1024 * 1024
-"""What is longer is not handled in one go in the event loop."""
+_JOINED_BYTES = 1024 * 1024
+"""Longer bodies are not put together in the event loop."""
+_LOOKERS = 2
+"""Threads that look at long bodies: each takes turns with the event loop."""
 
 _RETRY_S = 10
 
@@ -31,20 +33,23 @@ _T = TypeVar("_T")
 
 
 class StoredBody:
-    """A request's body; `close` returns its share of the budget.
+    """A request's body; `close` returns its share of the budget, once nobody looks at it any more.
 
     `data` is bytes, or a read-only memory map of an unlinked file.
     """
 
-    __slots__ = ("_file", "_store", "data", "size_bytes")
+    __slots__ = ("_file", "_held", "_is_closed", "_is_looked_at", "_store", "data", "size_bytes")
 
     def __init__(
         self, data: bytes | mmap.mmap, store: BodyStore, file: IO[bytes] | None = None
     ) -> None:
         self.data = data
         self.size_bytes = len(data)
+        self._held = data
         self._store = store
         self._file = file
+        self._is_closed = False
+        self._is_looked_at = False
 
     def view(self) -> bytes | memoryview:
         """Return all of it, not copied."""
@@ -54,19 +59,53 @@ class StoredBody:
         """Return up to `size` bytes from `offset`."""
         return self.data[offset : offset + size]
 
+    async def look(self, work: Callable[[memoryview], _T]) -> _T:
+        """Have a thread work on all of it, a few bodies at a time; `work` must keep nothing.
+
+        A thread cannot be stopped: when the caller is, it goes on with what it holds, and share of
+        the budget and place among the few are free when it is done.
+        """
+        await self._store.lookers.acquire()
+        self._is_looked_at = True
+        looking = asyncio.get_running_loop().run_in_executor(None, _with_view, work, self._held)
+        looking.add_done_callback(self._looked)
+        # Waiting may be cancelled; the future may not, it has to tell when the thread is done.
+        await asyncio.wait((looking,))
+        return looking.result()
+
     def close(self) -> None:
         """Give the memory back. No await."""
-        if self._file is not None:
-            if isinstance(self.data, mmap.mmap):
-                # A thread may still look at it, for a client that has left; it goes with the view.
-                with contextlib.suppress(BufferError):
-                    self.data.close()
-            self._file.close()
-            self._file = None
-        else:
-            self._store.give_back(self.size_bytes)
+        self._is_closed = True
         self.data = b""
         self.size_bytes = 0
+        if not self._is_looked_at:
+            self._free()
+
+    def _looked(self, looking: asyncio.Future[_T]) -> None:
+        self._store.lookers.release()
+        self._is_looked_at = False
+        if self._is_closed:
+            self._free()
+            if not looking.cancelled():
+                # Nobody is left to hear of it, and asyncio complains of what nobody hears of.
+                looking.exception()
+
+    def _free(self) -> None:
+        held, self._held = self._held, b""
+        if self._file is None:
+            self._store.give_back(len(held))
+            return
+        if isinstance(held, mmap.mmap):
+            # An error on its way up may still hold a view; the map goes with it.
+            with contextlib.suppress(BufferError):
+                held.close()
+        self._file.close()
+        self._file = None
+
+
+def _with_view(work: Callable[[memoryview], _T], data: bytes | mmap.mmap) -> _T:
+    with memoryview(data) as view:
+        return work(view)
 
 
 class BodyStore:
@@ -87,6 +126,7 @@ class BodyStore:
         self._stall_s = stall_s
         self.in_memory_bytes = 0
         self.spooled_total = 0
+        self.lookers = asyncio.Semaphore(_LOOKERS)
 
     def take(self, size_bytes: int) -> bool:
         """Reserve a share of the budget; False when it is used up. No await."""
@@ -200,7 +240,7 @@ class _Intake:
             pieces = self._pieces
             if len(pieces) == 1:
                 data = pieces[0]
-            elif self._size_bytes <= BRIEF_BYTES:
+            elif self._size_bytes <= _JOINED_BYTES:
                 data = b"".join(pieces)
             else:
                 data = await asyncio.to_thread(b"".join, pieces)

@@ -14,7 +14,7 @@ class Context:
     """Identity of a request and the headers that every answer to it carries."""
 
     __slots__ = ("_path", "decorated", "headers", "hint", "id", "is_cut", "is_dispatched",
-                 "is_uploading")  # fmt: skip
+                 "is_timed_out", "is_uploading")  # fmt: skip
 
     def __init__(self, request_id: RequestId, headers: list[tuple[str, str]], path: str) -> None:
         self.id = request_id
@@ -29,6 +29,8 @@ class Context:
         """Whether its body is awaited."""
         self.is_cut = False
         """Whether this daemon ends it before its time."""
+        self.is_timed_out = False
+        """Whether the system gave the connection up, because the client took nothing of it."""
         self._path = path
 
     @property

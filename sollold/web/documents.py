@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sollold.routing.figures import Figures
     from sollold.routing.record import RequestRecord
     from sollold.routing.run import RequestRun
+    from sollold.web.facts import DaemonFacts
 
 _WINDOW_MS = 300_000.0
 _HOUR_MS = 3_600_000.0
@@ -34,32 +35,6 @@ _BADNESS = {
     NodeState.UP: 4,
 }
 _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.INTERRUPTED)
-
-
-class DaemonFacts:
-    """What does not change while the daemon runs, and what it is doing with its own life."""
-
-    def __init__(
-        self,
-        *,
-        addresses: api_types.Addresses,
-        config_path: str | None,
-        instance: str,
-        loop_name: str,
-        pid: int,
-        started_s: float,
-        looked_at: tuple[api_types.LookedAt, ...] = (),
-        not_configured: tuple[str, ...] = (),
-    ) -> None:
-        self.looked_at = looked_at
-        self.not_configured = not_configured
-        self.addresses = addresses
-        self.config_path = config_path
-        self.instance = instance
-        self.loop_name = loop_name
-        self.pid = pid
-        self.started_s = started_s
-        self.is_stopping = False
 
 
 class Documents:
@@ -344,11 +319,11 @@ def _node_counts(nodes: tuple[NodeView, ...]) -> api_types.NodeCounts:
 
 
 def _model_counts(nodes: tuple[NodeView, ...]) -> api_types.ModelCounts:
-    loaded = {item.key for node in nodes for item in node.residents}
+    tellers = [node for node in nodes if node.tells_memory]
     return api_types.ModelCounts(
         known=len({key for node in nodes for key in node.models}),
-        loaded=len(loaded),
-        loaded_nodes=sum(bool(node.residents) for node in nodes),
+        loaded=len({item.key for node in tellers for item in node.residents}),
+        loaded_nodes=sum(bool(node.residents) for node in tellers),
     )
 
 
@@ -379,7 +354,7 @@ def _vram_bytes(view: NodeView) -> int | None:
 
 
 def _loaded(view: NodeView) -> tuple[api_types.LoadedModel, ...] | None:
-    if view.seen_s is None:
+    if view.seen_s is None or not view.tells_memory:
         return None
     return tuple(
         api_types.LoadedModel(

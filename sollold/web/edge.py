@@ -20,6 +20,7 @@ from sollold.errors import Draining, InternalError, LoopDetected, SollolError
 from sollold.log import request_id as current_request_id
 from sollold.routing.record import Outcome
 from sollold.web.context import CONTEXT, Context
+from sollold.web.redirect import clean_path, redirect
 from sollold.wire.cors import Allowed, Denied
 from sollold.wire.errors import error_body
 from sollold.wire.headers import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_REDIRECT_BODY = '<a href="{path}">{text}</a>.\n\n'
 
 _CODES = {
     400: "invalid_request",
@@ -284,13 +284,13 @@ class Edge:
         if request[CONTEXT].is_control:
             return error_response(request[CONTEXT], 404, f"there is no {request.path[:200]}")
         raw = request.rel_url.raw_path
-        clean = _clean(raw)
+        clean = clean_path(raw)
         bare = clean.rstrip("/") or "/"
         if raw.startswith("/") and bare in self._methods:
             if clean != raw:
-                return _redirect(request, clean, 307)
+                return redirect(request, clean, 307)
             if bare != raw and request.method in self._methods[bare]:
-                return _redirect(request, bare, 301 if request.method == "GET" else 307)
+                return redirect(request, bare, 301 if request.method == "GET" else 307)
         return web.Response(status=404, body=b"404 page not found", content_type="text/plain")
 
     def _wrong_method(self, request: web.Request, allowed: Iterable[str]) -> web.Response:
@@ -304,18 +304,6 @@ class Edge:
             )
         response.headers["Allow"] = ", ".join(methods)
         return response
-
-
-def _clean(path: str) -> str:
-    """Resolve empty parts and dots as Go's server does; a slash at the end stays."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part == "..":
-            parts[-1:] = []
-        elif part not in ("", "."):
-            parts.append(part)
-    clean = "/" + "/".join(parts)
-    return f"{clean}/" if parts and path.endswith("/") else clean
 
 
 def _outcome(status: int) -> Outcome:
@@ -360,19 +348,6 @@ def _with_headers(
 ) -> web.StreamResponse:
     for name, value in headers:
         response.headers[name] = value
-    return response
-
-
-def _redirect(request: web.Request, path: str, status: int) -> web.Response:
-    query = request.rel_url.raw_query_string
-    location = f"{path}?{query}" if query else path
-    response = web.Response(status=status, headers={"Location": location})
-    if request.method in ("GET", "HEAD"):
-        text = "Moved Permanently" if status == 301 else "Temporary Redirect"
-        response.body = _REDIRECT_BODY.format(path=location, text=text).encode()
-        response.headers["Content-Type"] = "text/html; charset=utf-8"
-    else:
-        response.headers.popall("Content-Type", None)
     return response
 
 

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
-from sollold.core.model import Dialect, NodeKind, TaskKind, WaitingRequest
+from sollold.core.model import Dialect, TaskKind, WaitingRequest
 from sollold.core.names import Source, key_of, split_source
-from sollold.errors import (
-    Draining,
-    ModelNotFound,
-    NoEligibleNode,
-    UpstreamError,
-)
+from sollold.errors import Draining, ModelNotFound, NoEligibleNode
 from sollold.routing.job import Job
-from sollold.routing.plain import PlainReply
 from sollold.routing.record import RequestRecord
-from sollold.web.body import BRIEF_BYTES
 from sollold.web.caller import deadline_s, priority_of
 from sollold.web.catalogue import NATIVE
 from sollold.web.client_stream import client_tuner
 from sollold.web.context import CONTEXT
 from sollold.web.edge import error_response
+from sollold.web.questions import Question, Questions, reason_of
 from sollold.web.reply import (
     StreamReply,
-    merged_headers,
     routing_note,
     wants_note,
     whole_response,
@@ -39,14 +31,14 @@ from sollold.wire.errors import (
     missing_or_invalid_name,
     model_not_found,
 )
-from sollold.wire.peek import BodyProblem, peek
+from sollold.wire.peek import BRIEF_BYTES, BodyProblem, peek
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.routing_note import RoutingNote
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sollold.core.model import Digest, Fleet, ModelKey, NodeId, NodeView
+    from sollold.core.model import Digest, Fleet, ModelKey, NodeId
     from sollold.core.rates import RateTable
     from sollold.routing.dispatch import Dispatcher
     from sollold.routing.plain import PlainForwarder
@@ -59,8 +51,6 @@ if TYPE_CHECKING:
 
 _MEDIA_TOKENS = 768
 _USUAL_NAME_CHARS = 256
-_TURNED_AWAY = (401, 403)
-"""What a node answers that wants a key which it was not given: no word about the request."""
 
 
 class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +81,6 @@ class InferenceApi:
         look_soon: Callable[[NodeId], None],
     ) -> None:
         self._dispatcher = dispatcher
-        self._plain = plain
         self._bodies = bodies
         self._catalogue = catalogue
         self._fleet = fleet
@@ -102,7 +91,7 @@ class InferenceApi:
         self._clients = clients
         self._limits = limits
         self._tuner = client_tuner(limits.stall_s)
-        self._look_soon = look_soon
+        self._questions = Questions(plain=plain, fleet=fleet, look_soon=look_soon)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, one handler each."""
@@ -150,9 +139,9 @@ class InferenceApi:
         if key is None or digest is None:
             return _unknown(request, route, seen.model, source)
         if route is InferenceRoute.API_SHOW:
-            return await self._show(request, body, key, digest)
-        if seen.is_unload and self._ollamas(key, digest):
-            return await self._unload(request, body, key, digest)
+            return await self._show(self._question(request, body), key, digest)
+        if seen.is_unload and self._questions.can_unload(key, digest):
+            return await self._questions.unload(self._question(request, body), key, digest)
         return await self._infer(request, route, body, seen, key, digest)
 
     def _has_any_list(self) -> bool:
@@ -161,7 +150,7 @@ class InferenceApi:
         return not nodes or any(node.seen_s is not None for node in nodes)
 
     def _silence(self) -> str:
-        named = ", ".join(f"{node.id} ({_why(node)})" for node in self._fleet().nodes[:8])
+        named = ", ".join(f"{node.id} ({reason_of(node)})" for node in self._fleet().nodes[:8])
         return f"no node has answered yet, so nobody knows what they hold: {named}"
 
     # Inference ------------------------------------------------------------------------------
@@ -270,88 +259,29 @@ class InferenceApi:
         heads = self._outgoing.heads(request, body)
         return lambda node: heads(node, None)
 
-    async def _let_a_node_judge(
-        self, request: web.Request, body: StoredBody, ours: web.Response
-    ) -> web.StreamResponse:
-        """Have a live Ollama word its own refusal; ours when there is none."""
-        ollamas = [node for node in self._fleet().nodes if node.kind is NodeKind.OLLAMA]
-        live = [node for node in ollamas if node.is_routable]
-        nodes = [node.id for node in sorted(live, key=lambda node: node.is_ejected)][:2]
-        try:
-            reply = await self._plain.ask_first(
-                nodes, self._own_heads(request, body), _upstream_body(body), _is_judgement
-            )
-        except UpstreamError:
-            return ours
-        if not _is_judgement(reply):
-            return ours
-        return _plain_response(request, reply)
+    def _question(self, request: web.Request, body: StoredBody) -> Question:
+        return Question(request, self._own_heads(request, body), _upstream_body(body))
 
-    async def _show(
-        self, request: web.Request, body: StoredBody, key: ModelKey, digest: Digest
-    ) -> web.StreamResponse:
+    async def _show(self, question: Question, key: ModelKey, digest: Digest) -> web.StreamResponse:
         told = self._catalogue.show(key, digest)
         if told is not None:
             return web.Response(body=told, headers={"Content-Type": NATIVE})
-        nodes = self._holders(key, digest)
-        reply = await self._plain.ask_first(
-            nodes, self._own_heads(request, body), _upstream_body(body), _is_fine
-        )
-        return _plain_response(request, reply)
+        return await self._questions.show(question, key, digest)
 
-    async def _unload(
-        self, request: web.Request, body: StoredBody, key: ModelKey, digest: Digest
+    async def _let_a_node_judge(
+        self, request: web.Request, body: StoredBody, ours: web.Response
     ) -> web.StreamResponse:
-        """Send an unload to every live Ollama that holds the model; others keep what they have.
-
-        What is known of loaded models may be old, and shows one name of those that share weights.
-        """
-        targets = self._holders(key, digest)
-        make = self._own_heads(request, body)
-        answers = await asyncio.gather(
-            *(self._plain.ask(node, make(node), _upstream_body(body)) for node in targets),
-            return_exceptions=True,
-        )
-        for node in targets:
-            self._look_soon(node)
-        replies = [item for item in answers if isinstance(item, PlainReply)]
-        for reply in sorted(replies, key=lambda item: item.head.status != 200):
-            return _plain_response(request, reply)
-        for error in answers:
-            if isinstance(error, BaseException):
-                raise error
-        raise NoEligibleNode("no node to unload the model from")
-
-    def _holders(self, key: ModelKey, digest: Digest) -> list[NodeId]:
-        """Return the live Ollama nodes that hold a model, those that answer best first.
-
-        Raises:
-            NoEligibleNode: every one of them is down.
-        """
-        holders = self._ollamas(key, digest)
-        live = [node for node in holders if node.is_routable]
-        if not live:
-            names = ", ".join(f"{node.id} ({_why(node)})" for node in holders[:8])
-            raise NoEligibleNode(
-                f"every node that holds '{key}' is down: {names}", retry_after_s=10
-            )
-        return [node.id for node in sorted(live, key=lambda node: node.is_ejected)]
-
-    def _ollamas(self, key: ModelKey, digest: Digest) -> list[NodeView]:
-        return [
-            node
-            for node in self._fleet().nodes
-            if node.kind is NodeKind.OLLAMA
-            and key in node.models
-            and node.models[key].digest == digest
-        ]
+        """Have a node word its refusal, unless the body is long: then sending it costs too much."""
+        if body.size_bytes > BRIEF_BYTES:
+            return ours
+        return await self._questions.judge(self._question(request, body), ours)
 
 
 async def _look(route: InferenceRoute, body: StoredBody) -> Peek:
-    """Peek at a body; a long one in a thread, since its pages may have to come from a disk."""
+    """Peek at a body; a long one in a thread, since a walk over it takes its time."""
     if body.size_bytes <= BRIEF_BYTES:
         return peek(route, body.view())
-    return await asyncio.to_thread(peek, route, body.view())
+    return await body.look(partial(peek, route))
 
 
 def _read_name(
@@ -368,10 +298,6 @@ def _read_name(
 _known_name = lru_cache(maxsize=1024)(_read_name)
 
 
-def _why(node: NodeView) -> str:
-    return node.reason.text if node.reason is not None else str(node.state)
-
-
 def _unknown(
     request: web.Request, route: InferenceRoute, name: str, source: Source
 ) -> web.StreamResponse:
@@ -384,22 +310,5 @@ def _unknown(
     return web.Response(status=403, body=body, headers=headers)
 
 
-def _is_judgement(reply: PlainReply) -> bool:
-    status = reply.head.status
-    return status == 200 or (400 <= status < 500 and status not in _TURNED_AWAY)
-
-
-def _is_fine(reply: PlainReply) -> bool:
-    return reply.head.status < 500 and reply.head.status not in (404, *_TURNED_AWAY)
-
-
 def _upstream_body(body: StoredBody) -> bytes | StoredBody:
     return body.data if isinstance(body.data, bytes) else body
-
-
-def _plain_response(request: web.Request, reply: PlainReply) -> web.Response:
-    context = request[CONTEXT]
-    headers = [*merged_headers(reply.head, context), ("X-Sollold-Node", reply.node)]
-    response = web.Response(status=reply.head.status, body=reply.body, headers=headers)
-    context.decorated = response
-    return response

@@ -68,7 +68,8 @@ class _LiveGauges:
                 state.add_metric((node.id, word.value), float(node.state is word))
             inflight.add_metric((node.id,), len(self._admission.load.on_node(node.id)))
             models.add_metric((node.id, "disk"), len(node.models))
-            models.add_metric((node.id, "memory"), len(node.residents))
+            if node.tells_memory:
+                models.add_metric((node.id, "memory"), len(node.residents))
         yield from (state, inflight, models)
         yield GaugeMetricFamily(
             "sollold_queue_depth", "Requests that wait for a slot", value=len(self._admission.queue)

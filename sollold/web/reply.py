@@ -143,6 +143,11 @@ class StreamReply:
     def _note_stall(self) -> None:
         self._record.is_stalled = True
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether the client's connection ended because it took nothing for too long."""
+        return self._record.is_stalled or self._request[CONTEXT].is_timed_out
+
     def start(self, attempt: Attempt) -> None:
         """Send the head, and what was written to the sink so far. No await."""
         head = attempt.head

@@ -14,6 +14,8 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
+from sollold.web.context import CONTEXT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -55,6 +57,13 @@ class _Connection(RequestHandler):
         super().__init__(server, **settings)
         self._headers = headers
         self._has_broken_body = False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Note an end that the system made, before handlers hear of it as of any other."""
+        request = self._current_request
+        if isinstance(exc, TimeoutError) and request is not None and CONTEXT in request:
+            request[CONTEXT].is_timed_out = True
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; who waits for a body hears when it cannot be read any further."""

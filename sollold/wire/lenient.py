@@ -150,6 +150,12 @@ def is_misspelled(route: InferenceRoute, key: str) -> bool:
     return folded != key and folded in _SCHEMAS[route].fields
 
 
+def field_of(route: InferenceRoute, key: str) -> str:
+    """Return the field that Go takes a key for; nothing for one that is not read here."""
+    folded = fold(key)
+    return folded if folded in _SCHEMAS[route].fields else ""
+
+
 def normalise(route: InferenceRoute, body: bytes) -> bytes:
     """Rewrite a body with the fields read here, plainly spelled; raise `BodyProblem` otherwise."""
     is_native = route.dialect is Dialect.OLLAMA

@@ -1,4 +1,4 @@
-"""The texts inside a request body: how long they are, without copies of long ones.
+"""The texts inside a request body: how long they are.
 
 Owns nothing; a text is JSON as it stands in the body, quotes included.
 """
@@ -14,11 +14,6 @@ from sollold.wire.bodies import Part
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Text = bytes | memoryview
-
-LONG_BYTES: Final = 1024 * 1024
-"""Longer texts are looked at where they are: a copy may be as large as the largest body."""
-
 _EXACT_BYTES: Final = 2048
 # Six characters of escape for two or three bytes of UTF-8; one is counted with the backslash.
 _SAVED_BY_U: Final = 2
@@ -33,14 +28,9 @@ class Unusual(Exception):
     """The strict path cannot read this body."""
 
 
-def json_of(raw: msgspec.Raw) -> Text:
-    """Return a value as it stands; a long one only as long as the body is there."""
-    return bytes(raw) if len(raw) <= LONG_BYTES else memoryview(raw)
-
-
-def text_of(raw: msgspec.Raw) -> Text:
+def text_of(raw: msgspec.Raw) -> bytes:
     """Return a JSON string as it stands, nothing for null."""
-    text = json_of(raw)
+    text = bytes(raw)
     if text and text[0] != _QUOTE:
         if text == b"null":
             return b""
@@ -48,48 +38,42 @@ def text_of(raw: msgspec.Raw) -> Text:
     return text
 
 
-def size_of(texts: Sequence[Text]) -> int:
+def size_of(texts: Sequence[bytes]) -> int:
     """Count the UTF-8 bytes that JSON strings stand for.
 
-    Exact when little or nothing is escaped; what the escapes of a long text cost is extrapolated
-    from its start, because counting them all takes longer than everything else.
+    Exact when little or nothing is escaped; what the escapes of longer texts cost is extrapolated
+    from their start, because counting them all takes longer than everything else.
     """
-    whole_bytes = sum(map(len, texts))
-    quoted = whole_bytes - 2 * (len(texts) - texts.count(b""))
-    if whole_bytes > LONG_BYTES:
-        sample = _start(texts)
-    else:
-        joined = b"".join(texts)
-        if b"\\" not in joined:
-            return quoted
-        if whole_bytes <= _EXACT_BYTES:
-            return sum(len(_STRING.decode(text).encode()) for text in texts if text)
-        sample = joined[:_EXACT_BYTES]
+    joined = b"".join(texts)
+    quoted = len(joined) - 2 * (len(texts) - texts.count(b""))
+    if b"\\" not in joined:
+        return quoted
+    if len(joined) <= _EXACT_BYTES:
+        return sum(len(_STRING.decode(text).encode()) for text in texts if text)
+    return quoted - round(quoted * share_saved(joined[:_EXACT_BYTES]))
+
+
+def share_saved(sample: bytes) -> float:
+    """Return about which share of a text inside a JSON string is there for its escapes only."""
+    if b"\\" not in sample:
+        return 0.0
     saved = sample.count(b"\\") - sample.count(b"\\\\") + _SAVED_BY_U * sample.count(b"\\u")
-    return quoted - quoted * saved // _EXACT_BYTES
+    return saved / len(sample)
 
 
 def inputs_of(raw: msgspec.Raw) -> tuple[int, int]:
     """Return text bytes and number of the texts of a string or a list; anything else is none."""
-    text = json_of(raw)
+    text = bytes(raw)
     if text[:1] == b'"':
         return size_of([text]), 1
     if text[:1] != b"[":
         return 0, 0
-    items = [json_of(item) for item in _RAWS.decode(text)]
+    items = [bytes(item) for item in _RAWS.decode(text)]
     return size_of([item for item in items if item[0] == _QUOTE]), len(items)
 
 
-def parts_of(raw: Text) -> tuple[bytes, int]:
+def parts_of(raw: bytes) -> tuple[bytes, int]:
     """Return the text of content parts as one JSON string, and how many parts are media."""
     parts = _PARTS.decode(raw)
     texts = [p.text for p in parts if p.type == "text" and isinstance(p.text, str)]
     return msgspec.json.encode("".join(texts)), sum(p.type != "text" for p in parts)
-
-
-def _start(texts: Sequence[Text]) -> bytes:
-    """Return where texts begin that are long together."""
-    sample, rest = bytearray(), iter(texts)
-    while len(sample) < _EXACT_BYTES:
-        sample += next(rest)[: _EXACT_BYTES - len(sample)]
-    return bytes(sample)

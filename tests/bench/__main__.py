@@ -15,23 +15,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.bench import fleet, latency, load, report, streams, trouble, upstream
+from tests.bench import fleet, latency, llama, load, report, streams, trouble, upstream
 from tests.bench.figures import BARE, DIRECT, NGINX, SOLLOLD, Figure
 from tests.bench.processes import (
     Peer,
     rss_mb,
     start_bare,
     start_daemon,
+    start_llama_upstream,
     start_nginx_proxy,
     start_nginx_upstream,
     start_upstream,
     tools,
 )
-from tests.stack.http import wait_until
+from tests.stack.http import get_json, wait_until
 from tests.stack.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Plan(NamedTuple):
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
     stream_rounds: int
     cpu_rounds: int
     cpu_s: float
+    translated_s: float
     wrk_rounds: int
     wrk_s: int
     growth: int
@@ -56,6 +58,7 @@ FULL = Plan(
     stream_rounds=12,
     cpu_rounds=5,
     cpu_s=2.0,
+    translated_s=2.0,
     wrk_rounds=5,
     wrk_s=2,
     growth=50_000,
@@ -69,6 +72,7 @@ SMOKE = Plan(
     stream_rounds=2,
     cpu_rounds=1,
     cpu_s=0.7,
+    translated_s=0.3,
     wrk_rounds=1,
     wrk_s=1,
     growth=2_000,
@@ -92,9 +96,12 @@ class Bench:
 
     def streams(self) -> list[Figure]:
         """First bytes and CPU per frame."""
-        first = streams.measure_first_byte(self.peers, self.plan.stream_rounds)
-        plan = self.plan
-        return [first, *streams.measure_cpu(self.peers, plan.cpu_rounds, plan.cpu_s)]
+        figures, plan = [], self.plan
+        lengths_s = {streams.PASSED: plan.cpu_s, streams.TRANSLATED: plan.translated_s}
+        for variant, length_s in lengths_s.items():
+            figures.append(streams.measure_first_byte(self.peers, plan.stream_rounds, variant))
+            figures += streams.measure_cpu(self.peers, plan.cpu_rounds, length_s, variant)
+        return figures
 
     def load(self) -> list[Figure]:
         """Requests per CPU-second, and memory before and after many."""
@@ -185,39 +192,42 @@ def _measure(bench: Bench, name: str, missing: list[str]) -> list[Figure]:
 
 @contextlib.contextmanager
 def _bench(directory: Path, plan: Plan, *, is_null: bool) -> Iterator[Bench]:
-    """Two upstreams, and every gateway in front of both."""
+    """The upstreams, and every gateway in front of each."""
     has_nginx = tools()[0] is not None
     with contextlib.ExitStack() as stack:
         own = [upstream.PACED, upstream.BACKLOG] + ([] if has_nginx else [upstream.SMALL])
         raw, (stream_url,) = start_upstream(directory, own)
         stack.enter_context(raw)
+        speaker, llama_url = start_llama_upstream(directory)
+        stack.enter_context(speaker)
         small_url = stream_url
         if has_nginx:
             port = free_port()
             stack.enter_context(start_nginx_upstream(directory / "upstream", port))
             small_url = f"http://127.0.0.1:{port}"
-        peers = [Peer(DIRECT, small_url, stream_url, None)]
+        urls = (small_url, stream_url, llama_url)
+        peers = [Peer(DIRECT, *urls, None)]
         if has_nginx:
-            small, stream = _ports(small_url, stream_url)
-            proxy = start_nginx_proxy(directory / "proxy", small | stream)
-            peers.append(_peer(NGINX, small, stream, stack.enter_context(proxy).pid))
-        small, stream = _ports(small_url, stream_url)
-        bare = stack.enter_context(start_bare(directory, "bare", small | stream))
-        peers.append(_peer(BARE, small, stream, bare.pid))
+            ports = _ports(urls)
+            proxy = start_nginx_proxy(directory / "proxy", ports)
+            peers.append(_peer(NGINX, ports, stack.enter_context(proxy).pid))
+        ports = _ports(urls)
+        bare = stack.enter_context(start_bare(directory, "bare", ports))
+        peers.append(_peer(BARE, ports, bare.pid))
         if is_null:
-            small, stream = _ports(small_url, stream_url)
-            twin = stack.enter_context(start_bare(directory, "twin", small | stream))
-            peers.append(_peer(SOLLOLD, small, stream, twin.pid))
+            ports = _ports(urls)
+            twin = stack.enter_context(start_bare(directory, "twin", ports))
+            peers.append(_peer(SOLLOLD, ports, twin.pid))
         else:
-            peers.append(_start_daemon_peer(stack, directory, small_url, stream_url))
+            peers.append(_start_daemon_peer(stack, directory, urls))
         yield Bench(directory, plan, peers)
 
 
 def _start_daemon_peer(
-    stack: contextlib.ExitStack, directory: Path, small_url: str, stream_url: str
+    stack: contextlib.ExitStack, directory: Path, urls: tuple[str, str, str]
 ) -> Peer:
-    urls = list(dict.fromkeys([small_url, stream_url]))
-    daemon = stack.enter_context(contextlib.closing(start_daemon(directory / "daemon", urls)))
+    started = start_daemon(directory / "daemon", list(dict.fromkeys(urls)))
+    daemon = stack.enter_context(contextlib.closing(started))
     url = daemon.api_url
     kept = latency.Kept(url)
     request = kept.request("POST", "/api/chat", latency.SMALL_BODY)
@@ -225,16 +235,21 @@ def _start_daemon_peer(
         lambda: kept.exchange(request)[0] == 200, limit_s=15, failure=lambda: daemon.log_text()
     )
     kept.close()
-    return Peer(SOLLOLD, url, url, daemon.group.pid)
+    wait_until(
+        lambda: llama.MODEL in str(get_json(f"{url}/api/tags")),
+        limit_s=15,
+        failure=lambda: daemon.log_text(),
+    )
+    return Peer(SOLLOLD, url, url, url, daemon.group.pid, is_translator=True)
 
 
-def _ports(small_url: str, stream_url: str) -> tuple[dict[int, str], dict[int, str]]:
-    return {free_port(): small_url}, {free_port(): stream_url}
+def _ports(urls: Sequence[str]) -> dict[int, str]:
+    return {free_port(): url for url in urls}
 
 
-def _peer(name: str, small: dict[int, str], stream: dict[int, str], pid: int) -> Peer:
-    urls = [f"http://127.0.0.1:{port}" for port in (*small, *stream)]
-    return Peer(name, urls[0], urls[1], pid)
+def _peer(name: str, ports: dict[int, str], pid: int) -> Peer:
+    small_url, stream_url, llama_url = (f"http://127.0.0.1:{port}" for port in ports)
+    return Peer(name, small_url, stream_url, llama_url, pid)
 
 
 def _missing(*, is_null: bool) -> list[str]:

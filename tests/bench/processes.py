@@ -61,12 +61,15 @@ _NGINX_PROXY = """
 
 
 class Peer(NamedTuple):
-    """One way to the same two upstreams; the direct one has no process."""
+    """One way to the same upstreams; the direct one has no process."""
 
     name: str
     small_url: str
     stream_url: str
+    llama_url: str
     pid: int | None
+    is_translator: bool = False
+    """Whether clients go on speaking Ollama's dialect where the upstream speaks llama-server's."""
 
 
 class Child:
@@ -123,6 +126,13 @@ def start_upstream(
     name = f"upstream-{ports}-{models}"
     child = Child(directory, name, [*argv, f"--ports={ports}", f"--models={models}"])
     return child, [f"http://127.0.0.1:{port}" for port in child.told_ports()]
+
+
+def start_llama_upstream(directory: Path) -> tuple[Child, str]:
+    """The canned upstream that looks like a llama-server, and its URL."""
+    argv = [sys.executable, "-m", "tests.bench.upstream", "--llama"]
+    child = Child(directory, "upstream-llama", argv)
+    return child, f"http://127.0.0.1:{child.told_ports()[0]}"
 
 
 def start_bare(directory: Path, name: str, ports: Mapping[int, str]) -> Child:

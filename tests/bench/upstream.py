@@ -1,7 +1,8 @@
 """A cheap upstream that looks like Ollama nodes: canned listings and answers, ready-made frames.
 
-A program: `python -m tests.bench.upstream --ports 1 --models 2`. It spends as little CPU as Python
-can, so that what is measured is the gateway. It does not behave like Ollama; `tests.fakes` does.
+A program: `python -m tests.bench.upstream --ports 1 --models 2`; with `--llama` it looks like a
+llama-server instead. It spends as little CPU as Python can, so that what is measured is the
+gateway. It does not behave like either; `tests.fakes` does.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import hashlib
 import json
 import signal
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import uvloop
 
+from tests.bench import llama
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PACE_S = 0.010
 BACKLOG_BLOCK = 64
@@ -137,17 +140,43 @@ _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
 _SMALL = _JSON_HEAD % len(small_answer()) + small_answer()
-_PACED_FRAME = frame(" tok", PACED)
-_BACKLOG_FRAMES = frame(" tok", BACKLOG) * BACKLOG_BLOCK
+_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nServer: llama.cpp\r\nContent-Length: 0\r\n\r\n"
+_INFERENCE = (b"/api/chat", b"/v1/chat/completions")
+
+
+class _Script(NamedTuple):
+    """What a connection says: ready-made replies, and the pieces of its streams."""
+
+    replies: dict[bytes, bytes]
+    head: bytes
+    paced: bytes
+    backlog: bytes
+    last: Callable[[int], bytes]
+
+
+def _ollama_script(own: Sequence[str], others: Sequence[str]) -> _Script:
+    paced, backlog = frame(" tok", PACED), frame(" tok", BACKLOG) * BACKLOG_BLOCK
+    last = functools.partial(last_frame, model=PACED)
+    return _Script(_replies(listings(own, others)), _STREAM_HEAD, paced, backlog, last)
+
+
+def _llama_script() -> _Script:
+    token = llama.event(" tok")
+    head = llama.STREAM_HEAD + llama.first_event()
+    return _Script(
+        _replies(llama.listings()), head, token, token * BACKLOG_BLOCK, llama.last_events
+    )
+
+
+def _replies(bodies: dict[str, bytes]) -> dict[bytes, bytes]:
+    return {path.encode(): _JSON_HEAD % len(body) + body for path, body in bodies.items()}
 
 
 class _Connection(asyncio.Protocol):
     """Reads just enough of HTTP for clients that send whole requests with a length."""
 
-    def __init__(self, bodies: dict[str, bytes]) -> None:
-        self._replies = {
-            path.encode(): _JSON_HEAD % len(body) + body for path, body in bodies.items()
-        }
+    def __init__(self, script: _Script) -> None:
+        self._script = script
         self._buffer = b""
         self._timer: asyncio.TimerHandle | None = None
         self._left = 0
@@ -182,8 +211,10 @@ class _Connection(asyncio.Protocol):
             self._backlog()
 
     def _answer(self, path: bytes, body: bytes) -> None:
-        if path in self._replies:
-            self._transport.write(self._replies[path])
+        if path in self._script.replies:
+            self._transport.write(self._script.replies[path])
+        elif path not in _INFERENCE:
+            self._transport.write(_NOT_FOUND)
         elif PACED.encode() in body:
             self._begin(body)
             self._due_s = self._loop.time()
@@ -195,16 +226,18 @@ class _Connection(asyncio.Protocol):
             self._transport.write(_SMALL)
 
     def _begin(self, body: bytes) -> None:
-        self._left = self._total = int(json.loads(body)["options"]["num_predict"])
-        self._transport.write(_STREAM_HEAD)
+        asked = json.loads(body)
+        limit = asked["n_predict"] if "n_predict" in asked else asked["options"]["num_predict"]
+        self._left = self._total = int(limit)
+        self._transport.write(self._script.head)
 
     def _paced(self) -> None:
         self._timer = None
         self._left -= 1
         if self._left <= 0:
-            self._transport.write(_PACED_FRAME + last_frame(self._total, PACED))
+            self._transport.write(self._script.paced + self._script.last(self._total))
             return
-        self._transport.write(_PACED_FRAME)
+        self._transport.write(self._script.paced)
         self._due_s += PACE_S
         self._timer = self._loop.call_at(self._due_s, self._paced)
 
@@ -213,11 +246,11 @@ class _Connection(asyncio.Protocol):
         self._left -= BACKLOG_BLOCK
         if self._left <= 0:
             self._left = 0
-            self._transport.write(_BACKLOG_FRAMES + last_frame(self._total, BACKLOG))
+            self._transport.write(self._script.backlog + self._script.last(self._total))
             return
         # Scheduled first: this write may say that it is enough for now.
         self._timer = self._loop.call_later(0, self._backlog)
-        self._transport.write(_BACKLOG_FRAMES)
+        self._transport.write(self._script.backlog)
 
 
 def _length(head: bytes) -> int:
@@ -225,13 +258,12 @@ def _length(head: bytes) -> int:
     return 0 if at < 0 else int(head[at + 15 :].split(b"\r\n", 1)[0])
 
 
-async def _serve(ports: int, own: list[str], models: int) -> None:
+async def _serve(scripts: Sequence[_Script]) -> None:
     loop = asyncio.get_running_loop()
     bound = []
-    for node in range(ports):
-        bodies = listings(own, names(node, models))
+    for script in scripts:
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        await loop.create_server(functools.partial(_Connection, bodies), sock=listener)
+        await loop.create_server(functools.partial(_Connection, script), sock=listener)
         bound.append(listener.getsockname()[1])
     print(json.dumps(bound), flush=True)
     done = asyncio.Event()
@@ -245,8 +277,11 @@ def main() -> None:
     parser.add_argument("--ports", type=int, default=1)
     parser.add_argument("--models", type=int, default=0, help="further models on each node")
     parser.add_argument("--own", default=SMALL, help="models that are loaded on each")
+    parser.add_argument("--llama", action="store_true", help="one llama-server instead")
     options = parser.parse_args()
-    uvloop.run(_serve(options.ports, options.own.split(","), options.models))
+    own = options.own.split(",")
+    scripts = [_ollama_script(own, names(node, options.models)) for node in range(options.ports)]
+    uvloop.run(_serve([_llama_script()] if options.llama else scripts))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from sollold.build import Bound, Built, build
+from sollold.build import Built, build
 from sollold.config import LoadedConfig, Node
 from sollold.config.schema import Config
 from sollold.nodes.own import find_own_addresses
+from sollold.web.facts import Bound
 from sollold.web.server import ServerRunner
 from tests.fakes.node import FakeNode
 

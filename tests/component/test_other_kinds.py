@@ -64,6 +64,10 @@ async def test_lists_show_what_all_kinds_hold() -> None:
             document = await get(lab, "/api/v1/nodes")
             kinds = {node["name"]: node["kind"] for node in document["nodes"]}
             assert kinds == {"n1": "ollama", "box": "llama_server", "cloud": "openai"}
+            loaded = {node["name"]: node["loaded"] for node in document["nodes"]}
+            assert [item["name"] for item in loaded["box"]] == ["chat:latest"]
+            assert loaded["cloud"] is None
+            assert (await get(lab, "/api/v1/status"))["models"]["loaded_nodes"] == 1
 
 
 async def test_equality_lets_an_ollama_tell_and_the_engine_is_known() -> None:
@@ -76,7 +80,8 @@ async def test_equality_lets_an_ollama_tell_and_the_engine_is_known() -> None:
             "same_as_ollama": ["llama3.2"],
         }
         real = FakeModel(name="llama3.2", capabilities=("completion", "vision"))
-        async with Lab([FakeNode([real])], nodes_config=[config]) as lab:
+        health = {"interval_s": 0.2}
+        async with Lab([FakeNode([real])], nodes_config=[config], health=health) as lab:
             (item,) = (await get(lab, "/api/tags"))["models"]
             assert item["nodes"] == ["n1", "box"]
             assert (await show(lab, "llama3.2"))[1]["capabilities"] == ["completion", "vision"]

@@ -157,6 +157,18 @@ async def deaf_client(lab: Lab, body: bytes) -> asyncio.StreamWriter:
     return writer
 
 
+async def test_a_client_that_takes_nothing_of_a_slow_stream_is_given_up_by_the_system() -> None:
+    """Nothing waits here: all of it fits into what the system keeps for the connection."""
+    node = FakeNode(rate=200.0, answer_tokens=3000)
+    async with Lab([node], limits={"client_stall_s": 0.1}) as lab:
+        writer = await deaf_client(lab, BODY)
+        await lab.until(lambda: len(list(lab.built.dispatcher.runs)) == 1)
+        await lab.until(lambda: not list(lab.built.dispatcher.runs), timeout_s=15)
+        writer.transport.abort()
+        assert told_outcomes(lab) == {"stalled": 1}
+        lab.assert_idle()
+
+
 async def test_a_client_that_takes_nothing_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     node = FakeNode(rate=0.0, answer_tokens=30_000)

@@ -28,6 +28,11 @@ def empty_home_env(home: Path) -> dict[str, str]:
     return {**kept, **pip, "HOME": str(home), "PATH": _system_path()}
 
 
+def install_env(home: Path) -> dict[str, str]:
+    """The same for install.sh: the commands go into this home, even where root runs the tests."""
+    return {**empty_home_env(home), "XDG_BIN_HOME": str(home / ".local" / "bin")}
+
+
 def run(
     argv: Sequence[str | Path], *, env: dict[str, str], cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sollold import __version__
-from tests.packaging.machine import ROOT, empty_home_env, run, succeed
+from tests.packaging.machine import ROOT, empty_home_env, install_env, run, succeed
 
 if TYPE_CHECKING:
     from tests.packaging.conftest import Built
@@ -29,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_install_update_repair_and_uninstall(home: Path, built: Built) -> None:
-    env = empty_home_env(home)
+    env = install_env(home)
     own_config = "# mine\n"
 
     first = succeed([_INSTALL], env=env)
@@ -58,7 +59,7 @@ def test_install_update_repair_and_uninstall(home: Path, built: Built) -> None:
 def test_xdg_directories_are_honoured(home: Path, tmp_path: Path) -> None:
     data, config = tmp_path / "data", tmp_path / "config"
     env = {
-        **empty_home_env(home),
+        **install_env(home),
         "XDG_DATA_HOME": str(data),
         "XDG_CONFIG_HOME": str(config),
     }
@@ -70,7 +71,7 @@ def test_xdg_directories_are_honoured(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_changes_nothing(home: Path) -> None:
-    env = empty_home_env(home)
+    env = install_env(home)
 
     said = succeed([_INSTALL, "--dry-run"], env=env)
     succeed([_INSTALL, "--dry-run", "--uninstall"], env=env)
@@ -79,17 +80,25 @@ def test_a_dry_run_changes_nothing(home: Path) -> None:
     assert not _files(home)
 
 
+def test_commands_go_where_the_shell_looks_for_them(home: Path) -> None:
+    env = empty_home_env(home)
+    folder = "/usr/local/bin" if os.geteuid() == 0 else f"{home}/.local/bin"
+
+    # Where this machine has a sollold of its own there, that one is named and left alone.
+    assert f"{folder}/sollold" in run([_INSTALL, "--dry-run"], env=env).stdout
+
+
 def test_a_strange_command_of_that_name_is_kept(home: Path) -> None:
     strange = home / ".local" / "bin" / "sollold"
     strange.parent.mkdir(parents=True)
     strange.write_text("#!/bin/sh\n")
 
-    result = run([_INSTALL], env=empty_home_env(home))
+    result = run([_INSTALL], env=install_env(home))
 
     assert result.returncode == 1
     assert f"{strange} exists" in result.stdout
     assert _files(home) == {".local/bin/sollold"}
-    succeed([_INSTALL, "--uninstall"], env=empty_home_env(home))
+    succeed([_INSTALL, "--uninstall"], env=install_env(home))
     assert _files(home) == {".local/bin/sollold"}
 
 
@@ -123,7 +132,7 @@ def test_what_is_not_a_distribution_is_refused(home: Path, tmp_path: Path) -> No
     stray.touch()
 
     for argument in (str(stray), str(tmp_path / "absent.whl"), "--typo"):
-        result = run([_INSTALL, argument], env=empty_home_env(home))
+        result = run([_INSTALL, argument], env=install_env(home))
 
         assert result.returncode == 1
         assert "install.sh: " in result.stdout

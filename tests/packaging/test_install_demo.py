@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.packaging.machine import ROOT, empty_home_env, run, succeed
+from tests.packaging.machine import ROOT, install_env, run, succeed
 from tests.stack.http import wait_until
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_it_works_the_second_time_too(home: Path, tmp_path: Path) -> None:
-    env = empty_home_env(home)
+    env = install_env(home)
 
     first = _show(env, tmp_path / "first.log")
     second = _show(env, tmp_path / "second.log")
@@ -79,7 +79,7 @@ def test_a_missing_library_is_told_before_anything_is_made(home: Path, tmp_path:
 
 
 def test_a_dry_run_names_the_demo(home: Path) -> None:
-    said = succeed([_INSTALL, "--demo", "--dry-run"], env=empty_home_env(home))
+    said = succeed([_INSTALL, "--demo", "--dry-run"], env=install_env(home))
 
     assert said.endswith("/.local/share/sollold/venv/bin/sollold demo\n")
     assert not list(home.iterdir())
@@ -87,7 +87,7 @@ def test_a_dry_run_names_the_demo(home: Path) -> None:
 
 def test_it_does_not_go_with_uninstall(home: Path) -> None:
     for arguments in (["--demo", "--uninstall"], ["--uninstall", "--demo"]):
-        result = run([_INSTALL, *arguments], env=empty_home_env(home))
+        result = run([_INSTALL, *arguments], env=install_env(home))
 
         assert result.returncode == 1
         assert "do not go together" in result.stdout

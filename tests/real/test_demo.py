@@ -174,7 +174,7 @@ def test_once(start: Callable[..., RunningDemo], temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
-def test_it_stays_hides_a_lost_engine_and_stops_cleanly(
+def test_it_hides_a_lost_engine_and_ends_without_any(
     start: Callable[..., RunningDemo], temporary: Path
 ) -> None:
     demo = start("--port", str(free_port()))
@@ -189,23 +189,13 @@ def test_it_stays_hides_a_lost_engine_and_stops_cleanly(
     assert _generate(demo.url)
     demo.wait_for("demo-1 was ended by SIGKILL; sollold goes on with demo-2.")
     assert _generate(demo.url)
-    demo.process.send_signal(signal.SIGINT)
-    assert demo.wait_exit() == 0
-    assert demo.text.endswith("Stopped.\n")
-    _assert_gone(demo.child_pids())
-    assert not list(temporary.iterdir())
 
-
-def test_without_engines_it_ends(start: Callable[..., RunningDemo]) -> None:
-    demo = start("--port", str(free_port()))
-    demo.wait_for("babbles")
-
-    for pid in demo.child_pids()[:2]:
-        os.kill(pid, signal.SIGKILL)
+    os.kill(demo.child_pids()[1], signal.SIGKILL)
 
     assert demo.wait_exit() == 1
     assert "and no llama-server is left" in demo.text
     _assert_gone(demo.child_pids())
+    assert not list(temporary.iterdir())
 
 
 def test_killed_it_leaves_no_orphan(start: Callable[..., RunningDemo]) -> None:
@@ -237,31 +227,29 @@ def test_interrupted_early_it_leaves_nothing(
     assert not list(temporary.iterdir())
 
 
-def test_two_at_once_keep_apart(start: Callable[..., RunningDemo]) -> None:
-    first = start()
-    first.wait_for("babbles")
-    second = start("--once")
-
-    assert second.wait_exit(limit_s=_SHOWN_WITHIN_S) == 0, second.text
-    assert first.url != second.url
-    taken = first.url.rpartition(":")[2]
-    assert f"port {taken} is taken" in second.text or "port 11434 is taken" in second.text
-    assert _generate(first.url)
-
-
-def test_a_wanted_port_that_is_taken_is_told(
+def test_others_keep_apart_from_one_that_stays_until_it_is_stopped(
     start: Callable[..., RunningDemo], temporary: Path
 ) -> None:
     first = start()
     first.wait_for("babbles")
     port = first.url.rpartition(":")[2]
 
-    second = start("--port", port)
+    refused = start("--port", port)
+    assert refused.wait_exit() == 75
+    assert f"127.0.0.1:{port} is taken by" in refused.text
+    assert not refused.child_pids()
 
-    assert second.wait_exit() == 75
-    assert f"127.0.0.1:{port} is taken by" in second.text
-    assert not second.child_pids()
-    assert len(list(temporary.iterdir())) == 1
+    second = start("--once")
+    assert second.wait_exit(limit_s=_SHOWN_WITHIN_S) == 0, second.text
+    assert first.url != second.url
+    assert f"port {port} is taken" in second.text or "port 11434 is taken" in second.text
+
+    assert _generate(first.url)
+    first.process.send_signal(signal.SIGINT)
+    assert first.wait_exit() == 0
+    assert first.text.endswith("Stopped.\n")
+    _assert_gone(first.child_pids())
+    assert not list(temporary.iterdir())
 
 
 def _generate(url: str) -> str:

@@ -7,23 +7,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from sollold.wire.refusal import error_text
-from sollold.wire.translate.seam import Answer, Call, Engine
+from sollold.wire.translate.seam import Answer, Call, Engine, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 T = TypeVar("T")
 
+_NOT_SERVED: Final = frozenset({404, 405, 501})
 BROKEN_TEXT: Final = "the node of this model answered with something else than JSON"
-
-
-class Refused(Exception):
-    """The node did not do what a call asked."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-        self.text = text
 
 
 class _Prompt(msgspec.Struct):
@@ -66,7 +58,9 @@ def detokenize(engine: Engine, tokens: list[int]) -> Generator[Call, Answer, str
 
 def _decoded(decoder: msgspec.json.Decoder[T], answer: Answer) -> T:
     if answer.status != 200:
-        raise Refused(answer.status, error_text(answer.body))
+        # Only the work itself can lack a model; a call that is missing is the node's own fault.
+        is_judged = answer.status >= 400 and answer.status not in _NOT_SERVED
+        raise Refused(answer.status if is_judged else 502, error_text(answer.body))
     try:
         return decoder.decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -8,11 +8,11 @@ import msgspec
 
 from sollold.core.model import NodeKind
 from sollold.wire.translate.asked import Asked
-from sollold.wire.translate.counting import Refused, detokenize, tokenize
+from sollold.wire.translate.counting import detokenize, tokenize
 from sollold.wire.translate.options import checked
 from sollold.wire.translate.plan import Job, Plan, Plans
 from sollold.wire.translate.ready import ready_embedder
-from sollold.wire.translate.seam import Answer, Call, Done, Engine, Unsupported
+from sollold.wire.translate.seam import Answer, Call, Done, Engine, Refused, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Generator

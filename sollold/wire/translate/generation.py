@@ -13,7 +13,7 @@ import msgspec
 from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.asked import Asked
-from sollold.wire.translate.counting import Refused, detokenize, render, tokenize
+from sollold.wire.translate.counting import detokenize, render, tokenize
 from sollold.wire.translate.messages import merged_prefill, prefill_of, to_wire
 from sollold.wire.translate.native import Chat, Generate, Generation, Message
 from sollold.wire.translate.options import checked, for_llama, for_openai
@@ -91,7 +91,9 @@ def _chat(job: Job, request: Generation, given: dict[str, Any], messages: list[M
     if request.truncate:
         messages = yield from fitted(messages, Setting(engine, request.model, printed))
     # llama-server refuses to stream log-probabilities of an answer that may be a tool call.
-    is_engine_stream = request.stream and not (tools and request.logprobs and _is_llama(engine))
+    is_engine_stream = None
+    if tools and request.logprobs and _is_llama(engine):
+        is_engine_stream = False
     body = {
         "model": engine.model,
         "messages": to_wire(messages, engine, request.model),
@@ -113,10 +115,7 @@ def _raw(job: Job, request: Generate, given: dict[str, Any]) -> Plans:
         raise Unsupported(400, RAW_IMAGES_TEXT)
     if not _is_llama(engine):
         return _openai_completion(job, request, given)
-    try:
-        prompt = yield from _cut(request, engine, given, request.prompt)
-    except Refused as refused:
-        raise _refusal(refused) from None
+    prompt = yield from _cut(request, engine, given, request.prompt)
     return _plan(job, request, "/completion", _completion(job, request, given, prompt=prompt))
 
 
@@ -144,11 +143,8 @@ def _with_context(job: Job, request: Generate, given: dict[str, Any]) -> Plans:
     if not _is_llama(engine) or not engine.has_templates or request.images:
         raise Unsupported(400, CONTEXT_TEXT)
     body = _completion(job, request, given)
-    try:
-        text, tokens = yield from _remembered(request, engine)
-        body["prompt"] = yield from _cut(request, engine, given, text)
-    except Refused as refused:
-        raise _refusal(refused) from None
+    text, tokens = yield from _remembered(request, engine)
+    body["prompt"] = yield from _cut(request, engine, given, text)
     body["return_tokens"] = True
     return _plan(job, request, "/completion", body, prompt_tokens=tuple(tokens))
 
@@ -226,7 +222,10 @@ def _plan(
     is_engine_stream: bool | None = None,
     prompt_tokens: tuple[int, ...] | None = None,
 ) -> Plan:
-    is_stream = request.stream if is_engine_stream is None else is_engine_stream
+    # Only of a stream does llama-server notice at once that nobody waits for it any more.
+    is_stream = request.stream or _is_llama(job.engine)
+    if is_engine_stream is not None:
+        is_stream = is_engine_stream
     body["stream"] = is_stream
     if is_stream and path.startswith("/v1/"):
         body["stream_options"] = {"include_usage": True}
@@ -271,8 +270,3 @@ def _chat_logprobs(request: Generation, engine: Engine) -> dict[str, Any]:
 
 def _is_llama(engine: Engine) -> bool:
     return engine.kind is not NodeKind.OPENAI
-
-
-def _refusal(refused: Refused) -> Unsupported:
-    status = refused.status if 400 <= refused.status < 500 else 502
-    return Unsupported(status, refused.text)

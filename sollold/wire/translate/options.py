@@ -1,7 +1,8 @@
 """Ollama's `options` in the words of other engines.
 
-Owns their types, their defaults and their limits. An engine that speaks Ollama's samplers gets all
-of them, because its own defaults differ; one that speaks OpenAI's gets what the client chose.
+Owns their types, their names elsewhere, their defaults and their limits. An engine that speaks
+Ollama's samplers gets all of them, because its own defaults differ; one that speaks OpenAI's gets
+what the client chose.
 """
 
 from __future__ import annotations
@@ -10,6 +11,35 @@ from typing import Any, Final
 
 from sollold.wire.lenient import LOAD_NUMBERS
 from sollold.wire.translate.seam import Unsupported
+
+LLAMA_NAMES: Final = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "typical_p": "typical_p",
+    "repeat_penalty": "repeat_penalty",
+    "repeat_last_n": "repeat_last_n",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+    "num_predict": "n_predict",
+    "num_keep": "n_keep",
+    "stop": "stop",
+}
+"""What llama-server calls the options that it has words for."""
+OPENAI_NAMES: Final = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+    "num_predict": "max_tokens",
+    "stop": "stop",
+}
+"""What OpenAI's API calls the options that it has words for."""
+LOAD_NAMES: Final = frozenset({*LOAD_NUMBERS, "use_mmap"})
+"""Options about loading a model, which other engines are given when they are started."""
 
 _WHOLE: Final = frozenset(
     {"num_keep", "seed", "num_predict", "top_k", "repeat_last_n", *LOAD_NUMBERS}
@@ -27,8 +57,6 @@ _TOP_K: Final = 40
 _NUM_KEEP: Final = 4
 _REPEAT_LAST_N: Final = 64
 _RANDOM_SEED: Final = -1
-
-_OPENAI: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 _CONTEXTS_OF_OUTPUT: Final = 10
 """Output without a limit ends after so many contexts."""
@@ -58,28 +86,28 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
 
 def for_llama(given: dict[str, Any], context_length: int | None) -> dict[str, Any]:
     """Return everything that llama-server has to be told about sampling."""
-    body = {name: given.get(name, default) for name, default in _SAMPLERS.items()}
-    body["top_k"] = _int32(given.get("top_k", _TOP_K))
-    body["repeat_last_n"] = _last_n(given.get("repeat_last_n", _REPEAT_LAST_N), context_length)
-    body["n_predict"] = _limit(given.get("num_predict", -1), context_length)
-    body["n_keep"] = max(-1, _int32(given.get("num_keep", _NUM_KEEP)))
-    body["seed"] = _seed(given.get("seed", _RANDOM_SEED))
-    body["cache_prompt"] = True
+    said = {name: given.get(name, default) for name, default in _SAMPLERS.items()}
+    said["top_k"] = _int32(given.get("top_k", _TOP_K))
+    said["repeat_last_n"] = _last_n(given.get("repeat_last_n", _REPEAT_LAST_N), context_length)
+    said["num_predict"] = _limit(given.get("num_predict", -1), context_length)
+    said["num_keep"] = max(-1, _int32(given.get("num_keep", _NUM_KEEP)))
+    said["seed"] = _seed(given.get("seed", _RANDOM_SEED))
     if given.get("stop"):
-        body["stop"] = given["stop"]
-    return body
+        said["stop"] = given["stop"]
+    return {LLAMA_NAMES[name]: value for name, value in said.items()} | {"cache_prompt": True}
 
 
 def for_openai(given: dict[str, Any]) -> dict[str, Any]:
     """Return what the client chose and OpenAI's API has words for."""
-    body: dict[str, Any] = {name: given[name] for name in _OPENAI if name in given}
-    if given.get("num_predict", 0) > 0:
-        body["max_tokens"] = _int32(given["num_predict"])
-    if given.get("seed", _RANDOM_SEED) != _RANDOM_SEED:
-        body["seed"] = given["seed"]
-    if given.get("stop"):
-        body["stop"] = given["stop"]
-    return body
+    said = {name: given[name] for name in OPENAI_NAMES if name in given}
+    limit = said.pop("num_predict", 0)
+    if limit > 0:
+        said["num_predict"] = _int32(limit)
+    if said.get("seed") == _RANDOM_SEED:
+        del said["seed"]
+    if not said.get("stop"):
+        said.pop("stop", None)
+    return {OPENAI_NAMES[name]: value for name, value in said.items()}
 
 
 def kept_tokens(given: dict[str, Any], total: int) -> int:

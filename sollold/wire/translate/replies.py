@@ -30,9 +30,9 @@ def reader_for(route: InferenceRoute, engine: Engine, asked: Asked, clock: Clock
     looks, `asked.path` what the engine sends, and its content type whether that is a stream: each
     may stream without the other.
     """
-    if route.dialect is Dialect.OPENAI and engine.kind is NodeKind.OPENAI:
-        return RelayReader(engine, asked)
     errors = Errors(route, asked)
+    if route.dialect is Dialect.OPENAI and engine.kind is NodeKind.OPENAI:
+        return RelayReader(engine, asked, errors)
     if route.kind is TaskKind.EMBED:
         return EmbedReader(route, asked, errors, clock)
     source = Source(parser_for(asked.path), errors, prefill=asked.prefill)

@@ -27,6 +27,8 @@ NOT_A_TASK_TEXT: Final = "there is no engine to ask on this route"
 def steps(route: InferenceRoute, body: bytes, engine: Engine, clock: Clock) -> Steps:
     """Translate a request for an engine; raise `Unsupported` for what is wrong or cannot be done.
 
+    `Refused`: the node did not do what a call before the work asked.
+
     A request that only loads or unloads a model changes nothing on such nodes and is answered at
     once, as is one without anything to embed.
     """

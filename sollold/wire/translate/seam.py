@@ -86,7 +86,7 @@ class Done(NamedTuple):
 
 
 Steps = Generator[Call, Answer, Translation | Done]
-"""Yields calls to be made first; raises `Unsupported`."""
+"""Yields calls to be made first; raises `Unsupported` or `Refused`."""
 
 
 class Clock(NamedTuple):
@@ -95,6 +95,15 @@ class Clock(NamedTuple):
     wall_ns: Callable[[], int]
     """Since 1970, UTC."""
     monotonic_ns: Callable[[], int]
+
+
+class Refused(Exception):
+    """The node did not do what a call before the work asked; judged as if it had been the work."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
 
 
 class Stage(Enum):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from sollold.wire.translate.counting import Refused, render, tokenize
+from sollold.wire.translate.counting import render, tokenize
 from sollold.wire.translate.messages import to_wire
 from sollold.wire.translate.options import kept_tokens
-from sollold.wire.translate.seam import Answer, Call, Engine, Stage, Unsupported
+from sollold.wire.translate.seam import Answer, Call, Engine, Refused, Stage, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sollold.api_types import NodesDocument, StatusDocument, encode
+from sollold.ctl import client as client_module
 from sollold.ctl.client import Client, Endpoint, _reason, control_sockets, endpoints
 from sollold.ctl.failure import Exit, Failure
 from tests.unit.ctl.documents import HEALTHY, NODES
@@ -97,6 +98,18 @@ def test_a_plain_file_is_no_socket(tmp_path: Path) -> None:
 
     labels = [place.label for place in control_sockets({"XDG_RUNTIME_DIR": str(tmp_path)})]
     assert f"unix:{path}" not in labels
+
+
+def test_a_socket_in_a_closed_directory_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(client_module, "_SYSTEM_SOCKET", tmp_path / "root" / "control.sock")
+    monkeypatch.setattr(os, "stat", refuse)
+
+    assert control_sockets({"XDG_RUNTIME_DIR": str(tmp_path)}) == []
 
 
 def test_a_document_over_tcp_and_over_a_socket(tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_a_filter_that_finds_nothing_says_so(daemon: FakeDaemon, capsys: Capture
 def test_filters_of_logs_are_sent_to_the_daemon(daemon: FakeDaemon, capsys: Captured) -> None:
     line = "logs -n 7 --model a --model b --kind route --backend rpc --instance i --request r-7f"
     line += " --since 10m --until 2026-11-21T09:14:00Z --filter kind=node --node rpc-a,gone-9"
-    run([*line.split(), "--node", "pi"])
+    run([*line.split(), "--node", "pi", "--backend", "llama"])
 
     assert daemon.asked[-1] == (
         "/api/v1/events",
@@ -307,7 +307,7 @@ def test_filters_of_logs_are_sent_to_the_daemon(daemon: FakeDaemon, capsys: Capt
             "n": "7",
             "model": "a,b",
             "event_type": "route,node",
-            "backend": "rpc",
+            "backend": "rpc,llama_server",
             "instance": "i",
             "request": "r-7f",
             "node": "rpc-a,gone-9,pi-5",

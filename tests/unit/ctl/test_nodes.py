@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
+from typing import TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +14,9 @@ from sollold.ctl.screen import Screen
 from sollold.ctl.table import Layout, order, render, select
 from tests.unit.ctl.canned import ASCII
 from tests.unit.ctl.documents import AT, GPU_2, NODE_GPU_2, NODES, RUNNING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TERMINAL = Screen(is_terminal=True, width=80, is_unicode=True)
 PIPE = Screen()
@@ -38,6 +42,62 @@ gpu-2  ▲ slow for 12m: first token p95 8.2 s, its usual is 0.9 s
   Changes    09:02 became slow;  08:41 loaded qwen2.5:14b;  joined 14 Nov
   next       sollolctl logs --node gpu-2
 """
+
+
+OTHERS = (
+    Node(name="gpu-1", id="gpu-1", state="up", kind="ollama", url="http://gpu-1:11434"),
+    Node(
+        name="box",
+        id="box",
+        state="up",
+        kind="llama_server",
+        url="http://box.lan:8080",
+        version="b9000-571d0d5",
+        slots=4,
+        running=1,
+        queued=0,
+        first_token_ms=84,
+        tokens_per_s=31,
+        seen_ms=1000,
+        loaded=(
+            LoadedModel(name="qwen2.5:7b", context_length=8192, expires_at="2318-01-01T00:00:00Z"),
+        ),
+        found_by=("config",),
+    ),
+    Node(
+        name="cloud",
+        id="cloud",
+        state="up",
+        kind="openai",
+        url="https://api.example.org/v1",
+        slots=32,
+        running=0,
+        queued=0,
+        seen_ms=41_000,
+        models=2,
+        found_by=("config",),
+    ),
+)
+
+OTHERS_TEXT = """\
+NODE   STATE  KIND    RUN  QUEUE  1ST TOKEN  TOK/S  VRAM  SEEN
+box    * up   llama     1      0      84 ms   31.0     -    1s
+cloud  * up   openai    0      0          -      -     -   41s
+gpu-1  * up   ollama    -      -          -      -     -     -
+"""
+
+BOX_TEXT = """\
+box  * up
+  Address    box.lan:8080, found by config, llama-server b9000-571d0d5
+  Loaded     qwen2.5:7b  -  -                ctx 8192  stays
+  Speed      first token p50 84 ms;  31.0 tokens/s
+  next       sollolctl logs --node box
+"""
+
+
+def table_of(nodes: Sequence[Node]) -> str:
+    lines = render(worst_first(nodes), node_columns(PIPE), Layout(), PIPE)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def table(screen: Screen, *, is_wide: bool = False) -> str:
@@ -188,10 +248,18 @@ def test_a_node_of_which_little_is_known() -> None:
 
     assert details(NodeDocument(at=AT, node=node), PIPE, is_wide=True) == (
         "new  ? unknown\n"
-        "  Address    10.0.0.7:8000, openai\n"
+        "  Address    10.0.0.7:8000, OpenAI's API\n"
         "  Id         new\n"
         "  next       sollolctl logs --node new\n"
     )
+
+
+def test_nodes_of_other_kinds_are_not_taken_for_ollamas() -> None:
+    assert table_of(OTHERS) == OTHERS_TEXT
+    assert details(NodeDocument(at=AT, node=OTHERS[1]), PIPE) == BOX_TEXT
+    for node in OTHERS[1:]:
+        shown = details(NodeDocument(at=AT, node=node), PIPE, is_wide=True)
+        assert "ollama" not in shown.casefold()
 
 
 def test_parts_that_are_known_stand_alone() -> None:

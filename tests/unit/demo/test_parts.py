@@ -55,6 +55,42 @@ def test_linux_on_x86_64_is_fine() -> None:
     parts.check_platform("Linux", "x86_64")
 
 
+def test_a_processor_without_the_engines_instructions_is_told() -> None:
+    complaint = parts.processor_complaint("model name\t: old\nflags\t\t: fpu sse4_2 avx f16c\n")
+
+    assert "a processor with AVX2, BMI2, F16C, FMA" in complaint
+    assert complaint.endswith("this one has no AVX2, BMI2, FMA")
+
+
+@pytest.mark.parametrize("cpuinfo", ["flags : fpu f16c fma avx2 bmi2 avx512f\n", "", "flags\n"])
+def test_a_processor_that_is_fit_or_unknown_is_fine(cpuinfo: str) -> None:
+    assert parts.processor_complaint(cpuinfo) == ""
+
+
+@pytest.mark.parametrize("said", ["glibc 2.34", "glibc 1.99", "", "musl"])
+def test_an_unfit_c_library_is_told(said: str) -> None:
+    complaint = parts.libc_complaint(said)
+
+    assert "glibc 2.35 or later" in complaint
+    assert complaint.endswith(f"this system has {said or 'another C library'}")
+
+
+@pytest.mark.parametrize("said", ["glibc 2.35", "glibc 2.100", "glibc 3.0"])
+def test_a_recent_c_library_is_fine(said: str) -> None:
+    assert parts.libc_complaint(said) == ""
+
+
+def test_an_unfit_machine_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags : fpu\n")
+    monkeypatch.setattr(parts, "check_platform", lambda: None)
+    monkeypatch.setattr(parts, "_own_libc", lambda: "glibc 2.36")
+    monkeypatch.setattr(parts, "_CPUINFO", cpuinfo)
+
+    with pytest.raises(DemoFailed, match="this one has no AVX2"):
+        parts.check_machine()
+
+
 def test_missing_libraries_are_named_once_with_their_packages() -> None:
     complaint = parts.library_complaint(_LISTING)
 

@@ -39,14 +39,14 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
     assert service["Type"] == "notify"
     assert service["NotifyAccess"] == "main"
     assert service["KillMode"] == "mixed"
-    assert service["ExecStart"] == "%h/.local/bin/sollold"
+    assert service["ExecStart"] == "%h/.local/share/sollold/venv/bin/sollold"
     assert "WatchdogSec" not in service
     assert unit()["Install"]["WantedBy"] == "default.target"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 def test_systemd_finds_nothing_to_complain_about(tmp_path: Path) -> None:
-    program = tmp_path / ".local" / "bin" / "sollold"
+    program = tmp_path / ".local/share/sollold/venv/bin/sollold"
     program.parent.mkdir(parents=True)
     program.touch(0o755)
     found = subprocess.run(

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sollold.wire.peek import BodyProblem, InferenceRoute, Peek, peek
+from sollold.wire.peek import BRIEF_BYTES, BodyProblem, InferenceRoute, Peek, peek
 
 _CHAT = InferenceRoute.API_CHAT
 _GENERATE = InferenceRoute.API_GENERATE
@@ -105,6 +105,24 @@ def test_an_unusual_body_means_what_the_usual_one_means(
     expected = peek(route, plain)
     assert peek(route, msgspec.json.encode(body | unknown)) == expected
     assert peek(route, msgspec.json.encode(_shouted(body | unknown)) + trailing) == expected
+
+
+_PAD = "A" * BRIEF_BYTES
+
+
+@given(_CASES, st.booleans())
+def test_a_long_body_means_what_a_short_one_means(
+    case: tuple[InferenceRoute, dict[str, Any]], is_shouted: bool
+) -> None:
+    route, body = case
+    sent = _shouted(body) if is_shouted else body
+    expected = peek(route, msgspec.json.encode(sent))
+    found = peek(route, msgspec.json.encode({"x_pad": _PAD} | sent))
+    # What escapes cost is an estimate.
+    assert abs(found.prompt_bytes - expected.prompt_bytes) <= expected.prompt_bytes / 4 + 20
+    assert msgspec.structs.replace(found, prompt_bytes=0) == msgspec.structs.replace(
+        expected, prompt_bytes=0
+    )
 
 
 @given(_CASES)

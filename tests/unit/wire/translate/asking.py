@@ -12,7 +12,7 @@ from sollold.wire.gojson import BodyProblem
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.plan import Job, Plan
 from sollold.wire.translate.requests import plans
-from sollold.wire.translate.seam import Answer, Call, Done, Engine, Unsupported
+from sollold.wire.translate.seam import Answer, Call, Done, Engine, Refused, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,9 +135,9 @@ def refused(
     """Translate a request that is refused; return status and text."""
     if isinstance(body, dict):
         body = {"model": "m"} | body
-    with pytest.raises((Unsupported, BodyProblem)) as caught:
+    with pytest.raises((Unsupported, Refused, BodyProblem)) as caught:
         plan(route, body, engine, node)
-    if isinstance(caught.value, Unsupported):
+    if isinstance(caught.value, Unsupported | Refused):
         return caught.value.status, caught.value.text
     assert isinstance(caught.value, BodyProblem)
     return 400, caught.value.text

@@ -30,12 +30,20 @@ def test_plain() -> None:
     assert sent.path == "/v1/chat/completions"
     assert sent.body["model"] == "engine.gguf"
     assert sent.body["messages"] == HELLO
-    assert sent.body["stream"] is False
-    assert "stream_options" not in sent.body
+    # llama-server generates on for a client that left, unless it streams.
+    assert sent.body["stream"] is True
+    assert sent.body["stream_options"] == {"include_usage": True}
     asked = sent.asked
-    assert (asked.model, asked.is_stream, asked.is_engine_stream) == ("M:x", False, False)
+    assert (asked.model, asked.is_stream, asked.is_engine_stream) == ("M:x", False, True)
     assert (asked.has_tools, asked.wants_logprobs, asked.is_thinking) == (False, False, None)
     assert (asked.prefill, asked.prompt_tokens, asked.include_usage) == ("", None, False)
+
+
+def test_a_whole_answer_of_a_cloud_is_asked_for_whole() -> None:
+    sent = send(CHAT, {"model": "M:x", "messages": HELLO, "stream": False}, openai())
+    assert sent.body["stream"] is False
+    assert "stream_options" not in sent.body
+    assert (sent.asked.is_stream, sent.asked.is_engine_stream) == (False, False)
 
 
 @pytest.mark.parametrize("stream", [True, None])

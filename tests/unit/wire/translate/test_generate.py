@@ -133,7 +133,10 @@ def test_long_prompt_without_shift() -> None:
     ("status", "answer", "wanted"),
     [
         (400, {"error": {"message": "no"}}, (400, "no")),
-        (500, {"error": "broken"}, (502, "broken")),
+        (503, {"error": {"message": "Loading model"}}, (503, "Loading model")),
+        (500, {"error": "broken"}, (500, "broken")),
+        (404, {"error": {"message": "File Not Found"}}, (502, "File Not Found")),
+        (302, b"", (502, "")),
         (200, b"\xff", (502, "the node of this model answered with something else than JSON")),
         (
             200,
@@ -155,7 +158,8 @@ def test_infill() -> None:
     sent = send(GENERATE, {"prompt": "a", "suffix": "b", "stream": False}, llama(**_READY))
     assert sent.path == "/infill"
     assert (sent.body["input_prefix"], sent.body["input_suffix"]) == ("a", "b")
-    assert sent.body["stream"] is False
+    assert sent.body["stream"] is True
+    assert sent.asked.is_stream is False
     assert "prompt" not in sent.body
     sent = send(GENERATE, {"prompt": "a", "suffix": "b"}, openai())
     assert (sent.path, sent.body["prompt"], sent.body["suffix"]) == ("/v1/completions", "a", "b")

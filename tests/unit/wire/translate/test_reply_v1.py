@@ -233,6 +233,16 @@ def test_errors_of_an_openai_server_pass() -> None:
     assert _relayed(reply) == ((429, JSON), reply.body)
 
 
+def test_a_page_instead_of_an_error_does_not_pass() -> None:
+    out = _relayed(Reply(502, "text/html", b"<html>502</html>"))
+    assert out.head.status == 502
+    assert "json" in out.head.content_type
+    assert out.document["error"]["message"] == "the node answered 502"
+    out = _relayed(Reply(429, "text/plain", b"slow down"), [b"slow ", b"down"])
+    assert out.head.status == 429
+    assert out.document["error"]["message"] == "slow down"
+
+
 def test_a_line_without_end_passes_as_it_is() -> None:
     long = b'data: {"model":"gpt","x":"' + b"x" * MAX_EVENT_BYTES
     out = _relayed(stream(), [long, b'"}\n\n', b'data: {"model":"gpt"}\n\n'])

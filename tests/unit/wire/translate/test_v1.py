@@ -35,7 +35,7 @@ def test_defaults() -> None:
     assert sent.path == "/v1/chat/completions"
     wanted = {
         "model": "engine.gguf", "temperature": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 40,
-        "repeat_penalty": 1.0, "repeat_last_n": 64, "stream": False, "seed": -1,
+        "repeat_penalty": 1.0, "repeat_last_n": 64, "stream": True, "seed": -1,
     }  # fmt: skip
     assert {name: sent.body[name] for name in wanted} == wanted
     assert (sent.asked.is_stream, sent.asked.include_usage) == (False, False)
