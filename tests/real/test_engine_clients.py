@@ -11,7 +11,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.real.clients import all_of, come
+from tests.real.clients import all_of, assert_is_stream, come, refusal_of
 from tests.real.fleets import FLEETS, Servers, running_cloud, running_fleet
 
 if TYPE_CHECKING:
@@ -93,15 +93,6 @@ async def compatible(fleet: Fleet) -> AsyncIterator[Any]:
             yield client
 
 
-def _assert_is_stream(parts: list[Any]) -> None:
-    assert len(parts) > 2
-    assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
-    assert parts[-1].done_reason == "length"
-    assert parts[-1].eval_count == 3
-    assert parts[-1].prompt_eval_count > 0
-    assert parts[-1].total_duration > 0
-
-
 # Ollama's ------------------------------------------------------------------------------------
 
 
@@ -118,7 +109,7 @@ async def test_chat(native: Any) -> None:
 async def test_chat_streams(native: Any) -> None:
     parts = await all_of(native.chat("tiny:latest", _HI, options=_SHORT, stream=True))
 
-    _assert_is_stream(parts)
+    assert_is_stream(parts)
     assert {part.model for part in parts} == {"tiny:latest"}
     assert "".join(part.message.content for part in parts)
 
@@ -137,7 +128,7 @@ async def test_generate(native: Any, fleet: Fleet) -> None:
 async def test_generate_streams(native: Any) -> None:
     parts = await all_of(native.generate("tiny", "The sea", options=_SHORT, stream=True))
 
-    _assert_is_stream(parts)
+    assert_is_stream(parts)
     assert "".join(part.response for part in parts)
 
 
@@ -283,21 +274,13 @@ async def test_a_model_that_cannot_embed_says_so(native: Any, fleet: Fleet) -> N
 
 
 async def test_a_model_that_cannot_think_says_so(native: Any, fleet: Fleet) -> None:
-    refusal = await _refusal_of_thinking(native)
+    refusal = await refusal_of(lambda: native.chat("tiny", _HI, think=True, options=_SHORT))
 
     # Where a cloud is one of several, it may be the one that answers.
     assert refusal is not None or not fleet.has("thinking")
     if refusal is not None:
         assert fleet.name != "a cloud"
         assert (refusal.status_code, refusal.error) == (400, '"tiny" does not support thinking')
-
-
-async def _refusal_of_thinking(native: Any) -> ollama.ResponseError | None:
-    try:
-        await come(native.chat("tiny", _HI, think=True, options=_SHORT))
-    except ollama.ResponseError as error:
-        return error
-    return None
 
 
 # OpenAI's ------------------------------------------------------------------------------------
