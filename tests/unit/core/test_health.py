@@ -533,7 +533,13 @@ def test_whatever_happens(history: list[tuple[float, h.Observation | None]]) -> 
         if before is NodeState.UNKNOWN and word is not NodeState.UNKNOWN:
             assert isinstance(
                 seen,
-                h.ProbeOk | h.ProbeFailed | h.Frozen | h.Misconfigured | h.Warming | h.Saturated,
+                h.ProbeOk
+                | h.ProbeFailed
+                | h.Frozen
+                | h.Misconfigured
+                | h.Warming
+                | h.Saturated
+                | h.Silent,
             )
         if h.is_routable(health, now_s):
             assert health.active.ok_s is not None
