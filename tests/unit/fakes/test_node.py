@@ -126,7 +126,8 @@ async def test_vectors_are_of_unit_length_and_depend_on_the_text(node: FakeNode)
 async def test_nothing_is_on_the_wire_before_a_requests_turn() -> None:
     async with FakeNode(["m"], rate=20.0) as node, aiohttp.ClientSession() as session:
         body = {"model": "m", "prompt": "a", "options": {"num_predict": 3}}
-        async with session.post(f"{node.url}/api/generate", json=body) as first:
+        long = body | {"options": {"num_predict": 20}}
+        async with session.post(f"{node.url}/api/generate", json=long) as first:
             second = asyncio.create_task(session.post(f"{node.url}/api/generate", json=body))
             await node.until(lambda: node.waiting == 1)
             assert not second.done()
