@@ -35,7 +35,9 @@ def reader_for(route: InferenceRoute, engine: Engine, asked: Asked, clock: Clock
         return RelayReader(engine, asked, errors)
     if route.kind is TaskKind.EMBED:
         return EmbedReader(route, asked, errors, clock)
-    source = Source(parser_for(asked.path), errors, prefill=asked.prefill)
+    # No other server repeats it, and an answer may well begin with the same words.
+    echo = asked.prefill if engine.is_llama else ""
+    source = Source(parser_for(asked.path), errors, prefill=echo)
     tally = Tally(asked, clock)
     form = _form_for(route, asked, clock)
     if asked.is_stream:

@@ -87,9 +87,40 @@ def test_senseless_arguments_are_an_error() -> None:
     assert _read(whole(_message("stop", tool_calls=[call]))).head == (500, JSON)
 
 
-@pytest.mark.parametrize("parts", [[], [chunk(content="x")], [chunk(content="x"), b"data: {"]])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [DONE],
+        [chunk(content="x")],
+        [chunk(content="x"), DONE],
+        [chunk(content="x"), b"data: {"],
+        [chunk("tomorrow", content="x")],
+    ],
+)
 def test_a_stream_that_was_cut_is_no_answer(parts: list[bytes]) -> None:
     assert _read(stream(*parts)).head == (502, JSON)
+    v1 = _read(stream(*parts), InferenceRoute.V1_CHAT)
+    assert v1.head.status == 502
+    assert v1.document["error"]["message"] == "the node's answer cannot be read"
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "cancelled"])
+def test_an_answer_that_was_broken_off_is_no_answer(reason: str) -> None:
+    for reply in (
+        whole(_message(reason, content="half")),
+        stream(chunk(content="half"), chunk(reason), DONE),
+    ):
+        out = _read(reply)
+        assert out.head == (502, JSON)
+        assert out.document == {"error": f"the node broke its answer off: {reason}"}
+
+
+def test_a_filter_leaves_out_a_call_without_its_end() -> None:
+    call = {"function": {"name": "f", "arguments": '{"a":'}}
+    document = _read(whole(_message("content_filter", content="x", tool_calls=[call]))).document
+    assert document["done_reason"] == "stop"
+    assert "tool_calls" not in document["message"]
 
 
 def test_a_stream_is_gathered() -> None:
