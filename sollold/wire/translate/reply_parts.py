@@ -6,6 +6,8 @@ Thoughts that a server leaves between tags in the text stay there: only it knows
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -16,6 +18,7 @@ from sollold.wire.translate.reply_errors import (
     Broken,
     Failure,
 )
+from sollold.wire.translate.reply_logprobs import IMPOSSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +91,8 @@ class Part(msgspec.Struct, gc=False):
 
 
 class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
+    content: str | list[Any] | None = None
+    refusal: Any = None
     reasoning_content: str | None = None
     reasoning: Any = None
     tool_calls: list[ToolPiece] | None = None
@@ -139,6 +143,14 @@ _NOTHING: Final = (b"", b"null")
 _TEXT: Final = msgspec.json.Decoder(str)
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _COMPLETION: Final = msgspec.json.Decoder(_Completion)
+_MAX_ODD_BYTES: Final = 1024 * 1024
+_NAN: Final = b"NaN"
+_NEVER: Final = b"%d" % IMPOSSIBLE
+_ODD: Final = re.compile(
+    rb""""(?:[^"\\]|\\.)*+"? | -?Infinity | NaN | -?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?""",
+    re.DOTALL | re.VERBOSE,
+)
+"""Strings, so that nothing is found in them, and numbers."""
 
 
 def parser_for(path: str) -> Callable[[bytes], Part]:
@@ -147,7 +159,7 @@ def parser_for(path: str) -> Callable[[bytes], Part]:
 
 
 def _read_chunk(payload: bytes) -> Part:
-    chunk: _Chunk = decode(_CHUNK, payload)
+    chunk: _Chunk = _decode_odd(_CHUNK, payload)
     choices = chunk.choices
     if not choices or choices[0].index:
         # A further choice is nothing that was asked for.
@@ -159,7 +171,7 @@ def _read_chunk(payload: bytes) -> Part:
     end = _NO_END if choice.finish_reason is None else _end_of(choice.finish_reason)
     thinking = delta.reasoning_content or delta.reasoning
     return Part(
-        delta.content or choice.text or "",
+        _text_of(delta) or choice.text or "",
         thinking if isinstance(thinking, str) else "",
         end.finish,
         delta.tool_calls,
@@ -172,6 +184,17 @@ def _read_chunk(payload: bytes) -> Part:
         is_guess=end.is_guess,
         break_off=end.break_off,
     )
+
+
+def _text_of(delta: _Delta) -> str:
+    """Return what was said: as text, in pieces of which some are text, or as a refusal."""
+    content = delta.content
+    if isinstance(content, list):
+        texts = [piece.get("text") for piece in content if isinstance(piece, dict)]
+        content = "".join([text for text in texts if isinstance(text, str)])
+    if not content and isinstance(delta.refusal, str):
+        return delta.refusal
+    return content or ""
 
 
 def _end_of(word: str) -> _End:
@@ -195,7 +218,7 @@ def _number_calls(calls: list[ToolPiece]) -> None:
 
 
 def _read_completion(payload: bytes) -> Part:
-    found: _Completion = decode(_COMPLETION, payload)
+    found: _Completion = _decode_odd(_COMPLETION, payload)
     part = Part(
         text=found.content or "",
         logprobs=found.completion_probabilities,
@@ -224,6 +247,28 @@ def arguments_text(function: ToolFunction) -> str:
         text: str = decode(_TEXT, raw)
         return text
     return "" if raw in _NOTHING else raw.decode("utf-8", "replace")
+
+
+def _decode_odd(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
+    """Decode, even if there are numbers in it that JSON or a float does not know.
+
+    Log-probabilities are some engines' only such numbers: of what is impossible.
+    """
+    try:
+        return decode(decoder, data)
+    except Broken:
+        if len(data) > _MAX_ODD_BYTES:
+            raise
+    return decode(decoder, _ODD.sub(_tamed, data))
+
+
+def _tamed(found: re.Match[bytes]) -> bytes:
+    token = found[0]
+    if token.startswith(b'"'):
+        return token
+    if not math.isinf(float(token)) and token != _NAN:
+        return token
+    return _NEVER if token.startswith(b"-") else b"0"
 
 
 def decode(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:

@@ -181,6 +181,7 @@ _TOP = [{"token": "a", "logprob": 0, "bytes": [97]}, {"token": "\n", "logprob": 
         ({"content": [3, {}, {"token": 5}]}, 0, None),
         ({"content": 3}, 0, None),
         ({"content": [{**_TOKEN, "logprob": -1e300}]}, 0, [{**_TOKEN, "logprob": -1e300}]),
+        ({"content": [{**_TOKEN, "logprob": "x"}]}, 0, [{**_TOKEN, "logprob": 0}]),
         ([_ENTRY], 0, [_TOKEN]),
         (3, 0, None),
         (
@@ -199,3 +200,52 @@ def test_log_probabilities(found: object, top: int, wanted: object) -> None:
     body = {"choices": [{"finish_reason": "stop", "message": {"content": "a"}, "logprobs": found}]}
     document = _read(whole(body), wants_logprobs=True, top_logprobs=top).document
     assert document.get("logprobs") == wanted
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", COMPLETION_PATH])
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("-1e999", -9999),
+        ("-Infinity", -9999),
+        ("Infinity", 0),
+        ("NaN", 0),
+        ("1E+999", 0),
+        ("-" + "9" * 400, -9999),
+        ('-1.5, "top_logprobs": [{"token": "b", "logprob": -1e999}]', -1.5),
+    ],
+)
+def test_numbers_that_are_none_do_not_spoil_an_answer(path: str, number: str, shown: float) -> None:
+    text = 'NaN -1e999 \\" Infinity'
+    rows = '[{"token": "a", "logprob": ' + number + "}]"
+    if path == COMPLETION_PATH:
+        body = '{"content": "' + text + '", "stop": true, "completion_probabilities": ' + rows + "}"
+    else:
+        choice = '{"finish_reason": "stop", "message": {"content": "' + text + '"}, "logprobs": '
+        body = '{"choices": [' + choice + '{"content": ' + rows + "}}]}"
+    out = _read(Reply(200, JSON, body.encode()), path=path, wants_logprobs=True)
+    assert out.document["message"]["content"] == 'NaN -1e999 " Infinity'
+    assert out.document["logprobs"] == [{"token": "a", "logprob": shown, "bytes": [97]}]
+
+
+def test_numbers_are_not_looked_for_in_what_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sollold.wire.translate.reply_parts._MAX_ODD_BYTES", 9)
+    body = b'{"choices":[{"message":{"content":"a"},"logprobs":-1e999}]}'
+    assert _read(Reply(200, JSON, body)).head == (502, JSON)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "ab"),
+        ({"content": [{"type": "image_url"}, 3, {"text": 5}, {"text": "a"}]}, "a"),
+        ({"content": []}, ""),
+        ({"content": None, "refusal": "no"}, "no"),
+        ({"content": "yes", "refusal": None}, "yes"),
+        ({"content": "", "refusal": 3}, ""),
+    ],
+)
+def test_content_in_other_shapes(message: dict[str, object], said: str) -> None:
+    assert _read(whole(_message(**message))).document["message"]["content"] == said  # type: ignore[arg-type]
+    events = [event_of({"choices": [{"delta": message}]}), chunk("stop"), DONE]
+    assert _read(stream(*events)).document["message"]["content"] == said
