@@ -36,5 +36,5 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     is_thinking: bool | None = None
     """What the client asked for; None: nothing."""
     prefill: str = ""
-    """The assistant's text at the end of the history, to be continued. Some engines repeat it at
-    the start of their answer, which Ollama does not."""
+    """The assistant's text at the end of the history, to be continued. llama-servers repeat it
+    at the start of their answer, which Ollama does not."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sollold.core.model import NodeKind
 from sollold.wire.translate.asked import Asked
 from sollold.wire.translate.counting import detokenize, tokenize
 from sollold.wire.translate.options import checked
@@ -59,7 +58,7 @@ def _texts(value: object) -> list[str]:
 def _cut(engine: Engine, texts: list[str]) -> Generator[Call, Answer, list[str]]:
     """Return the texts, cut at the end where they exceed the context."""
     limit = engine.context_length
-    if limit is None or not engine.has_templates or engine.kind is NodeKind.OPENAI:
+    if limit is None or not engine.has_templates or not engine.is_llama:
         return texts
     room = max(1, limit - _END_TOKENS)
     cut = list(texts)

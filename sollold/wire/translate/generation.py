@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.asked import Asked
 from sollold.wire.translate.counting import detokenize, render, tokenize
@@ -92,7 +91,7 @@ def _chat(job: Job, request: Generation, given: dict[str, Any], messages: list[M
         messages = yield from fitted(messages, Setting(engine, request.model, printed))
     # llama-server refuses to stream log-probabilities of an answer that may be a tool call.
     is_engine_stream = None
-    if tools and request.logprobs and _is_llama(engine):
+    if tools and request.logprobs and engine.is_llama:
         is_engine_stream = False
     body = {
         "model": engine.model,
@@ -113,7 +112,7 @@ def _raw(job: Job, request: Generate, given: dict[str, Any]) -> Plans:
     engine = job.engine
     if request.images:
         raise Unsupported(400, RAW_IMAGES_TEXT)
-    if not _is_llama(engine):
+    if not engine.is_llama:
         return _openai_completion(job, request, given)
     prompt = yield from _cut(request, engine, given, request.prompt)
     return _plan(job, request, "/completion", _completion(job, request, given, prompt=prompt))
@@ -129,7 +128,7 @@ def _cut(
 
 def _infill(job: Job, request: Generate, given: dict[str, Any]) -> Plan:
     """Call the engine for what belongs between two texts."""
-    if not _is_llama(job.engine):
+    if not job.engine.is_llama:
         return _openai_completion(job, request, given)
     body = _completion(
         job, request, given, input_prefix=request.prompt, input_suffix=request.suffix
@@ -140,7 +139,7 @@ def _infill(job: Job, request: Generate, given: dict[str, Any]) -> Plan:
 def _with_context(job: Job, request: Generate, given: dict[str, Any]) -> Plans:
     """Call the engine with a prompt whose tokens are known, so that the reply can tell them."""
     engine = job.engine
-    if not _is_llama(engine) or not engine.has_templates or request.images:
+    if not engine.is_llama or not engine.has_templates or request.images:
         raise Unsupported(400, CONTEXT_TEXT)
     body = _completion(job, request, given)
     text, tokens = yield from _remembered(request, engine)
@@ -176,7 +175,7 @@ def _tells_context(job: Job, request: Generate) -> bool:
     """
     return (
         job.route is InferenceRoute.API_GENERATE
-        and _is_llama(job.engine)
+        and job.engine.is_llama
         and job.engine.has_templates
         and lacks(job.engine, "thinking")
         and not request.images
@@ -223,7 +222,7 @@ def _plan(
     prompt_tokens: tuple[int, ...] | None = None,
 ) -> Plan:
     # Only of a stream does llama-server notice at once that nobody waits for it any more.
-    is_stream = request.stream or _is_llama(job.engine)
+    is_stream = request.stream or job.engine.is_llama
     if is_engine_stream is not None:
         is_stream = is_engine_stream
     body["stream"] = is_stream
@@ -247,7 +246,7 @@ def _plan(
 
 
 def _samplers(engine: Engine, given: dict[str, Any]) -> dict[str, Any]:
-    return for_llama(given, engine.context_length) if _is_llama(engine) else for_openai(given)
+    return for_llama(given, engine.context_length) if engine.is_llama else for_openai(given)
 
 
 def _tool_choice(request: Generation) -> dict[str, Any]:
@@ -264,9 +263,5 @@ def _chat_logprobs(request: Generation, engine: Engine) -> dict[str, Any]:
     if not request.logprobs:
         return {}
     # llama-server takes an absent number for its most.
-    top = max(request.top_logprobs, 1 if _is_llama(engine) else 0)
+    top = max(request.top_logprobs, 1 if engine.is_llama else 0)
     return {"logprobs": True, "top_logprobs": top}
-
-
-def _is_llama(engine: Engine) -> bool:
-    return engine.kind is not NodeKind.OPENAI

@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 from typing import Any, Final
 
-from sollold.core.model import NodeKind
 from sollold.wire.translate.seam import Engine, Stage, Unsupported
 from sollold.wire.translate.wants import full_name, lacks
 
@@ -34,7 +33,7 @@ def media_part(data: str, engine: Engine, model: str) -> dict[str, Any]:
     if sound:
         return {"type": "input_audio", "input_audio": {"data": data, "format": sound}}
     image = _image_format(head)
-    if image == "webp" and engine.kind is not NodeKind.OPENAI:
+    if image == "webp" and engine.is_llama:
         raise Unsupported(400, WEBP_TEXT, Stage.GENERATING)
     return {"type": "image_url", "image_url": {"url": f"data:image/{image};base64,{data}"}}
 

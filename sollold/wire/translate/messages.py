@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sollold.core.model import NodeKind
 from sollold.wire.translate.media import media_part
 from sollold.wire.translate.native import Message, ToolCall
 
@@ -103,7 +102,7 @@ def _to_wire(message: Message, engine: Engine, model: str) -> dict[str, Any]:
         out["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
         out["tool_calls"] = [_call(call) for call in message.tool_calls]
-    if engine.kind is not NodeKind.OPENAI:
+    if engine.is_llama:
         if message.tool_name:
             out["name"] = message.tool_name
         if message.thinking:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sollold.core.model import Dialect, NodeKind, TaskKind
+from sollold.core.model import Dialect, TaskKind
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.reply_embed import EmbedReader
 from sollold.wire.translate.reply_errors import Errors
@@ -31,11 +31,13 @@ def reader_for(route: InferenceRoute, engine: Engine, asked: Asked, clock: Clock
     may stream without the other.
     """
     errors = Errors(route, asked)
-    if route.dialect is Dialect.OPENAI and engine.kind is NodeKind.OPENAI:
+    if route.dialect is Dialect.OPENAI and not engine.is_llama:
         return RelayReader(engine, asked, errors)
     if route.kind is TaskKind.EMBED:
         return EmbedReader(route, asked, errors, clock)
-    source = Source(parser_for(asked.path), errors, prefill=asked.prefill)
+    # No other server repeats it, and an answer may well begin with the same words.
+    echo = asked.prefill if engine.is_llama else ""
+    source = Source(parser_for(asked.path), errors, prefill=echo)
     tally = Tally(asked, clock)
     form = _form_for(route, asked, clock)
     if asked.is_stream:

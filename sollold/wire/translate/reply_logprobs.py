@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sollold.wire.translate.asked import Asked
 
+IMPOSSIBLE: Final = -9999
+"""OpenAI's own log-probability of a token that cannot be."""
+
+_LARGEST: Final = sys.float_info.max
 _NUMBERS: Final = frozenset({int})
 _WHOLE: Final = 1e15
 """Larger numbers are printed alike by all."""
@@ -79,4 +84,6 @@ def _go_number(value: object) -> float:
     """Return what prints as Go prints it: without a fraction that is zero."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return 0
+    if not -_LARGEST <= value <= _LARGEST:
+        return IMPOSSIBLE if value < 0 else 0
     return int(value) if abs(value) < _WHOLE and value == int(value) else value

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from sollold.wire.translate.reply_tally import Tally
     from sollold.wire.translate.seam import Clock
 
-_DONE_REASONS: Final = {"tool_calls": "stop"}
+_DONE_REASONS: Final = {"tool_calls": "stop", "content_filter": "stop"}
+"""Ollama knows no other ends than `stop` and `length`."""
 
 
 class NativeForm:

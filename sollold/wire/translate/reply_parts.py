@@ -6,18 +6,45 @@ Thoughts that a server leaves between tags in the text stay there: only it knows
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from sollold.wire.translate.reply_errors import UNREADABLE, Broken
+from sollold.wire.translate.reply_errors import (
+    UNREADABLE,
+    UNREADABLE_STATUS,
+    Broken,
+    Failure,
+)
+from sollold.wire.translate.reply_logprobs import IMPOSSIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _COMPLETION_PATHS: Final = frozenset({"/completion", "/infill"})
-_REASONS: Final = {"length": "length", "limit": "length", "tool_calls": "tool_calls"}
 _STOP: Final = "stop"
+_WORDS: Final = {
+    _STOP: (
+        "eos", "eos_token", "stop_token", "stop_sequence", "stop_str", "word", "end_turn",
+        "complete", "completed",
+    ),
+    "length": (
+        "limit", "max_tokens", "max_output_tokens", "model_length", "context_length",
+        "model_context_window_exceeded",
+    ),
+    "tool_calls": ("tool_call", "tool_use", "function_call"),
+    "content_filter": ("safety", "sensitive", "refusal", "recitation", "prohibited_content"),
+}  # fmt: skip
+_REASONS: Final = {word: reason for reason, words in _WORDS.items() for word in (reason, *words)}
+"""What engines say of the end of an answer that is as they meant it."""
+_BREAKS: Final = frozenset(
+    ("error", "server_error", "engine_error", "network_error", "abort", "aborted", "cancel",
+     "canceled", "cancelled", "failed", "failure", "interrupted", "timeout", "unfinished",
+     "insufficient_system_resource")
+)  # fmt: skip
+"""What they say of one that they did not bring to its end."""
 
 
 class ToolFunction(msgspec.Struct, gc=False):
@@ -41,7 +68,7 @@ class Part(msgspec.Struct, gc=False):
     text: str = ""
     thinking: str = ""
     finish: str | None = None
-    """`stop`, `length` or `tool_calls`, once it is known."""
+    """`stop`, `length`, `tool_calls` or `content_filter`, once it is known."""
     tool_calls: list[ToolPiece] | None = None
     logprobs: Any = None
     usage: Any = None
@@ -57,10 +84,15 @@ class Part(msgspec.Struct, gc=False):
     """Nothing follows, not even the stream's own end."""
     is_empty: bool = False
     """There is no answer in it at all."""
+    is_guess: bool = False
+    """Nobody knows the engine's word for its end: `finish` holds if all of the reply came."""
+    break_off: Failure | None = None
+    """The engine says that it did not bring the answer to its end."""
 
 
 class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
+    content: str | list[Any] | None = None
+    refusal: Any = None
     reasoning_content: str | None = None
     reasoning: Any = None
     tool_calls: list[ToolPiece] | None = None
@@ -73,6 +105,7 @@ class _Choice(msgspec.Struct, gc=False):
     text: str | None = None
     finish_reason: str | None = None
     logprobs: Any = None
+    error: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -96,11 +129,28 @@ class _Completion(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class _End(NamedTuple):
+    """How an answer ended; see `Part`."""
+
+    finish: str | None = None
+    is_guess: bool = False
+    break_off: Failure | None = None
+
+
+_NO_END: Final = _End()
 _NO_DELTA: Final = _Delta()
 _NOTHING: Final = (b"", b"null")
 _TEXT: Final = msgspec.json.Decoder(str)
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _COMPLETION: Final = msgspec.json.Decoder(_Completion)
+_MAX_ODD_BYTES: Final = 1024 * 1024
+_NAN: Final = b"NaN"
+_NEVER: Final = b"%d" % IMPOSSIBLE
+_ODD: Final = re.compile(
+    rb""""(?:[^"\\]|\\.)*+"? | -?Infinity | NaN | -?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?""",
+    re.DOTALL | re.VERBOSE,
+)
+"""Strings, so that nothing is found in them, and numbers."""
 
 
 def parser_for(path: str) -> Callable[[bytes], Part]:
@@ -109,7 +159,7 @@ def parser_for(path: str) -> Callable[[bytes], Part]:
 
 
 def _read_chunk(payload: bytes) -> Part:
-    chunk: _Chunk = decode(_CHUNK, payload)
+    chunk: _Chunk = _decode_odd(_CHUNK, payload)
     choices = chunk.choices
     if not choices or choices[0].index:
         # A further choice is nothing that was asked for.
@@ -118,20 +168,47 @@ def _read_chunk(payload: bytes) -> Part:
     delta = choice.delta or choice.message or _NO_DELTA
     if choice.delta is None and delta.tool_calls is not None:
         _number_calls(delta.tool_calls)
-    reason = choice.finish_reason
+    end = _NO_END if choice.finish_reason is None else _end_of(choice.finish_reason)
     thinking = delta.reasoning_content or delta.reasoning
     return Part(
-        delta.content or choice.text or "",
+        _text_of(delta) or choice.text or "",
         thinking if isinstance(thinking, str) else "",
-        None if reason is None else _REASONS.get(reason, _STOP),
+        end.finish,
         delta.tool_calls,
         choice.logprobs,
         chunk.usage,
         chunk.timings,
-        chunk.error,
+        choice.error if chunk.error is None else chunk.error,
         chunk.id,
         chunk.created,
+        is_guess=end.is_guess,
+        break_off=end.break_off,
     )
+
+
+def _text_of(delta: _Delta) -> str:
+    """Return what was said: as text, in pieces of which some are text, or as a refusal."""
+    content = delta.content
+    if isinstance(content, list):
+        texts = [piece.get("text") for piece in content if isinstance(piece, dict)]
+        content = "".join([text for text in texts if isinstance(text, str)])
+    if not content and isinstance(delta.refusal, str):
+        return delta.refusal
+    return content or ""
+
+
+def _end_of(word: str) -> _End:
+    """Return what an engine's word for the end of an answer means; an empty one means nothing."""
+    low = word.lower()
+    finish = _REASONS.get(low)
+    if finish is not None:
+        return _End(finish)
+    if not low:
+        return _NO_END
+    if low in _BREAKS:
+        text = f"the node broke its answer off: {low}"
+        return _End(break_off=Failure(UNREADABLE_STATUS, text))
+    return _End(_STOP, is_guess=True)
 
 
 def _number_calls(calls: list[ToolPiece]) -> None:
@@ -141,7 +218,7 @@ def _number_calls(calls: list[ToolPiece]) -> None:
 
 
 def _read_completion(payload: bytes) -> Part:
-    found: _Completion = decode(_COMPLETION, payload)
+    found: _Completion = _decode_odd(_COMPLETION, payload)
     part = Part(
         text=found.content or "",
         logprobs=found.completion_probabilities,
@@ -151,7 +228,9 @@ def _read_completion(payload: bytes) -> Part:
         is_empty=found.content is None,
     )
     if found.stop:
-        part.finish = _REASONS.get(found.stop_type or "", _STOP)
+        # The object says itself that it is the last, so that any other word is an end, too.
+        end = _end_of(found.stop_type or _STOP)
+        part.finish, part.break_off = end.finish, end.break_off
         part.ends_itself = found.stop_type == "eos"
         part.is_last = True
         part.usage = {
@@ -168,6 +247,28 @@ def arguments_text(function: ToolFunction) -> str:
         text: str = decode(_TEXT, raw)
         return text
     return "" if raw in _NOTHING else raw.decode("utf-8", "replace")
+
+
+def _decode_odd(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
+    """Decode, even if there are numbers in it that JSON or a float does not know.
+
+    Log-probabilities are some engines' only such numbers: of what is impossible.
+    """
+    try:
+        return decode(decoder, data)
+    except Broken:
+        if len(data) > _MAX_ODD_BYTES:
+            raise
+    return decode(decoder, _ODD.sub(_tamed, data))
+
+
+def _tamed(found: re.Match[bytes]) -> bytes:
+    token = found[0]
+    if token.startswith(b'"'):
+        return token
+    if not math.isinf(float(token)) and token != _NAN:
+        return token
+    return _NEVER if token.startswith(b"-") else b"0"
 
 
 def decode(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:

@@ -15,12 +15,11 @@ from sollold.wire.translate.reply_errors import (
     Errors,
     Failure,
 )
+from sollold.wire.translate.reply_parts import Part
 from sollold.wire.translate.sse import SseSplitter, is_event_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from sollold.wire.translate.reply_parts import Part
 
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 """Embeddings of a large batch are the largest bodies there are."""
@@ -59,7 +58,7 @@ class Source:
     """One reply as parts. After `failure` or `is_done` nothing comes any more."""
 
     __slots__ = (
-        "_body", "_echo", "_errors", "_held", "_parse", "_splitter", "_status",
+        "_body", "_echo", "_errors", "_guess", "_held", "_parse", "_splitter", "_status",
         "failure", "is_done",
     )  # fmt: skip
 
@@ -73,6 +72,7 @@ class Source:
         self._parse = parse
         self._echo = prefill
         self._held = ""
+        self._guess: Part | None = None
         self._errors = errors
         self._status = 200
         self._body = Body()
@@ -124,6 +124,8 @@ class Source:
             for payload in payloads:
                 if payload == _DONE or payload.strip() == _DONE:
                     self.is_done = True
+                    if self._guess is not None:
+                        parts.append(self._guess)
                     break
                 part = self._parse(payload)
                 if part.error is not None:
@@ -131,13 +133,23 @@ class Source:
                     break
                 if self._echo:
                     self._take_echo(part)
+                if part.is_guess and self.is_split:
+                    self._put_off_end(part)
                 parts.append(part)
+                if part.break_off is not None:
+                    self.failure = part.break_off
+                    break
                 if part.is_last:
                     self.is_done = True
                     break
         except Broken as broken:
             self.failure = broken.failure
         return parts
+
+    def _put_off_end(self, part: Part) -> None:
+        """Keep a reason that is a guess until the stream's own end proves it."""
+        self._guess = Part(finish=part.finish, id=part.id, created=part.created)
+        part.finish = None
 
     def _take_echo(self, part: Part) -> None:
         """Take what the engine repeats of the history off the beginning of its answer."""
@@ -162,6 +174,7 @@ class Source:
         parts = self._read([self._body.take()])
         if parts and parts[0].is_empty:
             self.failure = UNREADABLE
+        if self.failure is not None:
             return []
-        self.is_done = self.failure is None
+        self.is_done = True
         return parts

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sollold.wire.translate.seam import Clock
 
 _MAX_TOKENS: Final = 4 * 1024 * 1024
+_CUTS: Final = frozenset({"length", "content_filter"})
 _NS_PER_MS: Final = 1e6
 _LONGEST: Final = 2**53
 
@@ -83,7 +84,7 @@ class Tally:
 
     def calls(self, seed: int) -> list[ToolCall]:
         """Return the calls of tools; raise `Broken` if one makes no sense."""
-        return self.tool_calls.finished(seed, is_cut=self.finish == "length")
+        return self.tool_calls.finished(seed, is_cut=self.finish in _CUTS)
 
     def context(self) -> list[int] | None:
         """Return the ids of prompt and output, if both are known and asked for.

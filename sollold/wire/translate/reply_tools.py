@@ -75,8 +75,8 @@ class ToolCalls:
     def finished(self, seed: int, *, is_cut: bool) -> list[ToolCall]:
         """Return the complete calls by index; raise `Broken` if one makes no sense.
 
-        `seed` makes ids for calls that came without. `is_cut`: the answer was as long as it may be,
-        so that a call may lack its end; it is left out.
+        `seed` makes ids for calls that came without. `is_cut`: the answer was ended before its
+        own end, so that a call may lack the rest; it is left out.
         """
         found: list[ToolCall] = []
         for call in sorted(self._calls, key=lambda call: call.index):

@@ -48,8 +48,9 @@ class WholeReader:
         """Take the clean end of its body; return the answer."""
         self._gather(self._source.finish())
         failure = self._failure or self._source.failure
-        if failure is None and not self._source.is_done and self._tally.finish is None:
-            failure = UNREADABLE  # a stream that was cut
+        if failure is None and self._source.is_split and self._tally.finish is None:
+            # A stream that was cut, even if its last word came: nothing is made up.
+            failure = UNREADABLE
         if failure is None:
             try:
                 out = self._form.whole(self._whole(), self._tally, is_split=self._source.is_split)

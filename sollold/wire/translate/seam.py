@@ -30,6 +30,14 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     has_templates: bool = False
     """Whether `/apply-template` and `/tokenize` can be asked."""
 
+    @property
+    def is_llama(self) -> bool:
+        """Whether it has what only llama-servers have: their fields, their own endpoints.
+
+        An Ollama node is spoken to as one where it is not passed through.
+        """
+        return self.kind is not NodeKind.OPENAI
+
 
 class Call(NamedTuple):
     """A POST to the node; `path` begins with a slash."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sollold.core.model import NodeKind
 from sollold.wire.gojson import BodyProblem, Pairs, go_type, read_lenient
 from sollold.wire.peek import peek
 from sollold.wire.routes import InferenceRoute
@@ -75,7 +74,7 @@ _Unread: Final = partial(Unsupported, stage=Stage.READING)
 
 def plans(job: Job, body: bytes) -> Plans:
     """Plan what Ollama does on a route under `/v1`."""
-    if job.engine.kind is NodeKind.OPENAI:
+    if not job.engine.is_llama:
         return _passed_on(job, body)
     read = partial(read_body, body=body, empty_text=_EMPTY_TEXT)
     match job.route:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sollold.core.model import NodeKind
 from sollold.core.names import parse, split_source
 from sollold.wire.translate.seam import Engine, Mistaken, Stage, Unsupported
 
@@ -71,7 +70,7 @@ def thinking(request: Generation, engine: Engine) -> bool | str | None:
 def thinking_fields(think: bool | str | None, engine: Engine) -> dict[str, Any]:
     """Return the fields of a chat that say how to think."""
     effort = _EFFORTS[think] if isinstance(think, str) else None
-    if engine.kind is NodeKind.OPENAI:
+    if not engine.is_llama:
         return {"reasoning_effort": effort} if effort else {}
     if think is None:
         return {}
@@ -105,7 +104,7 @@ def format_fields(wanted: object, engine: Engine) -> dict[str, Any]:
         return {}
     if wanted == "json":
         # llama-server constrains nothing without a schema.
-        bound = {"schema": ANY_OBJECT} if engine.kind is not NodeKind.OPENAI else {}
+        bound = {"schema": ANY_OBJECT} if engine.is_llama else {}
         return {"response_format": {"type": "json_object", **bound}}
     named = {"name": "schema", "schema": found}
     return {"response_format": {"type": "json_schema", "json_schema": named}}

@@ -169,10 +169,53 @@ def test_nothing_follows_the_end() -> None:
         ("length", "length"),
         ("tool_calls", "stop"),
         ("content_filter", "stop"),
+        ("function_call", "stop"),
+        ("eos", "stop"),
+        ("STOP", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("word of tomorrow", "stop"),
     ],
 )
 def test_reasons(reason: str, told: str) -> None:
     assert _chat(_HELLO, chunk(reason), DONE).lines[-1]["done_reason"] == told
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "cancelled", "ERROR"])
+def test_an_answer_that_was_broken_off_is_not_complete(reason: str) -> None:
+    failure = {"error": f"the node broke its answer off: {reason.lower()}"}
+    out = _chat(_ROLE, _HELLO, chunk(reason, content="x"), _STOP, DONE)
+    assert out.head == (200, NDJSON)
+    assert [line["message"]["content"] for line in out.lines[:-1]] == ["Hello", "x"]
+    assert out.lines[-1] == failure
+    early = _chat(_ROLE, chunk(reason), DONE)
+    assert early.head == (502, PLAIN)
+    assert early.document == failure
+    completion = event_of({"content": "x", "stop": True, "stop_type": reason})
+    lines = read(reader(_GENERATE, path=COMPLETION_PATH), stream(completion)).lines
+    assert lines[1:] == [failure]
+
+
+@pytest.mark.parametrize("where", ["chunk", "choice"])
+def test_an_error_that_comes_with_a_reason_has_the_word(where: str) -> None:
+    error = {"error": {"code": 429, "message": "slow down"}}
+    choice = {"delta": {"content": ""}, "finish_reason": "error"}
+    event = {"choices": [choice]}
+    (event if where == "chunk" else choice).update(error)  # type: ignore[arg-type]
+    assert _chat(_ROLE, event_of(event), DONE).head == (429, PLAIN)
+
+
+def test_a_reason_that_nobody_knows_needs_the_streams_own_end() -> None:
+    ended = _chat(_HELLO, chunk("tomorrow", content="x"), DONE)
+    assert [line["done"] for line in ended.lines] == [False, False, True]
+    cut = _chat(_HELLO, chunk("tomorrow", content="x"))
+    assert [line["done"] for line in cut.lines] == [False, False]
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "tomorrow"}]}
+    assert read(reader(), whole(body)).lines[-1]["done_reason"] == "stop"
+
+
+def test_an_empty_reason_is_none() -> None:
+    out = _chat(chunk("", content="a"), chunk("", content="b"))
+    assert [line["done"] for line in out.lines] == [False, False]
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
@@ -358,6 +401,12 @@ def test_what_the_history_ended_with_is_taken_off_however_it_comes() -> None:
         events = [_ROLE, *[chunk(content=text) for text in texts], _STOP, DONE]
         lines = _chat(*events, prefill="one two").lines
         assert "".join(line["message"]["content"] for line in lines) == said
+
+
+def test_other_servers_repeat_nothing_of_the_history() -> None:
+    lines = _chat(chunk(content="1"), chunk(content="0"), _STOP, DONE,
+                  kind=NodeKind.OPENAI, prefill="1").lines  # fmt: skip
+    assert [line["message"]["content"] for line in lines] == ["1", "0", ""]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,30 @@ def test_errors() -> None:
         assert out.events[1:] == [{"error": inner}]
 
 
+def test_an_answer_that_was_broken_off() -> None:
+    for route in (_CHAT, _TEXT):
+        out = read(reader(route), stream(_HELLO, chunk("error"), _STOP, DONE))
+        told = out.events[1:]
+        assert [event["error"]["message"] for event in told] == [
+            "the node broke its answer off: error"
+        ]
+
+
+def test_a_filter_keeps_its_name() -> None:
+    for route in (_CHAT, _TEXT):
+        events = read(reader(route), stream(_HELLO, chunk("content_filter"), DONE)).events
+        assert events[-2]["choices"][0]["finish_reason"] == "content_filter"
+
+
+def test_a_reason_that_nobody_knows_comes_with_the_end() -> None:
+    for route in (_CHAT, _TEXT):
+        ended = read(reader(route), stream(_HELLO, chunk("tomorrow"), DONE)).events
+        assert ended[-2]["choices"][0]["finish_reason"] == "stop"
+        assert ended[-1] == "[DONE]"
+        cut = read(reader(route), stream(_HELLO, chunk("tomorrow"))).events
+        assert [event["choices"][0]["finish_reason"] for event in cut] == [None]
+
+
 @pytest.mark.parametrize("events", [[_HELLO], [_HELLO, _STOP], [_HELLO, DONE], []])
 def test_an_end_is_not_made_up(events: list[bytes]) -> None:
     out = _chat(*events)

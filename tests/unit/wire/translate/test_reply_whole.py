@@ -87,9 +87,40 @@ def test_senseless_arguments_are_an_error() -> None:
     assert _read(whole(_message("stop", tool_calls=[call]))).head == (500, JSON)
 
 
-@pytest.mark.parametrize("parts", [[], [chunk(content="x")], [chunk(content="x"), b"data: {"]])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [DONE],
+        [chunk(content="x")],
+        [chunk(content="x"), DONE],
+        [chunk(content="x"), b"data: {"],
+        [chunk("tomorrow", content="x")],
+    ],
+)
 def test_a_stream_that_was_cut_is_no_answer(parts: list[bytes]) -> None:
     assert _read(stream(*parts)).head == (502, JSON)
+    v1 = _read(stream(*parts), InferenceRoute.V1_CHAT)
+    assert v1.head.status == 502
+    assert v1.document["error"]["message"] == "the node's answer cannot be read"
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "cancelled"])
+def test_an_answer_that_was_broken_off_is_no_answer(reason: str) -> None:
+    for reply in (
+        whole(_message(reason, content="half")),
+        stream(chunk(content="half"), chunk(reason), DONE),
+    ):
+        out = _read(reply)
+        assert out.head == (502, JSON)
+        assert out.document == {"error": f"the node broke its answer off: {reason}"}
+
+
+def test_a_filter_leaves_out_a_call_without_its_end() -> None:
+    call = {"function": {"name": "f", "arguments": '{"a":'}}
+    document = _read(whole(_message("content_filter", content="x", tool_calls=[call]))).document
+    assert document["done_reason"] == "stop"
+    assert "tool_calls" not in document["message"]
 
 
 def test_a_stream_is_gathered() -> None:
@@ -150,6 +181,7 @@ _TOP = [{"token": "a", "logprob": 0, "bytes": [97]}, {"token": "\n", "logprob": 
         ({"content": [3, {}, {"token": 5}]}, 0, None),
         ({"content": 3}, 0, None),
         ({"content": [{**_TOKEN, "logprob": -1e300}]}, 0, [{**_TOKEN, "logprob": -1e300}]),
+        ({"content": [{**_TOKEN, "logprob": "x"}]}, 0, [{**_TOKEN, "logprob": 0}]),
         ([_ENTRY], 0, [_TOKEN]),
         (3, 0, None),
         (
@@ -168,3 +200,52 @@ def test_log_probabilities(found: object, top: int, wanted: object) -> None:
     body = {"choices": [{"finish_reason": "stop", "message": {"content": "a"}, "logprobs": found}]}
     document = _read(whole(body), wants_logprobs=True, top_logprobs=top).document
     assert document.get("logprobs") == wanted
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", COMPLETION_PATH])
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("-1e999", -9999),
+        ("-Infinity", -9999),
+        ("Infinity", 0),
+        ("NaN", 0),
+        ("1E+999", 0),
+        ("-" + "9" * 400, -9999),
+        ('-1.5, "top_logprobs": [{"token": "b", "logprob": -1e999}]', -1.5),
+    ],
+)
+def test_numbers_that_are_none_do_not_spoil_an_answer(path: str, number: str, shown: float) -> None:
+    text = 'NaN -1e999 \\" Infinity'
+    rows = '[{"token": "a", "logprob": ' + number + "}]"
+    if path == COMPLETION_PATH:
+        body = '{"content": "' + text + '", "stop": true, "completion_probabilities": ' + rows + "}"
+    else:
+        choice = '{"finish_reason": "stop", "message": {"content": "' + text + '"}, "logprobs": '
+        body = '{"choices": [' + choice + '{"content": ' + rows + "}}]}"
+    out = _read(Reply(200, JSON, body.encode()), path=path, wants_logprobs=True)
+    assert out.document["message"]["content"] == 'NaN -1e999 " Infinity'
+    assert out.document["logprobs"] == [{"token": "a", "logprob": shown, "bytes": [97]}]
+
+
+def test_numbers_are_not_looked_for_in_what_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sollold.wire.translate.reply_parts._MAX_ODD_BYTES", 9)
+    body = b'{"choices":[{"message":{"content":"a"},"logprobs":-1e999}]}'
+    assert _read(Reply(200, JSON, body)).head == (502, JSON)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "ab"),
+        ({"content": [{"type": "image_url"}, 3, {"text": 5}, {"text": "a"}]}, "a"),
+        ({"content": []}, ""),
+        ({"content": None, "refusal": "no"}, "no"),
+        ({"content": "yes", "refusal": None}, "yes"),
+        ({"content": "", "refusal": 3}, ""),
+    ],
+)
+def test_content_in_other_shapes(message: dict[str, object], said: str) -> None:
+    assert _read(whole(_message(**message))).document["message"]["content"] == said  # type: ignore[arg-type]
+    events = [event_of({"choices": [{"delta": message}]}), chunk("stop"), DONE]
+    assert _read(stream(*events)).document["message"]["content"] == said

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.requests import steps
 from sollold.wire.translate.seam import Answer, Clock, Done, Engine, Stage, Translation, Unsupported
@@ -31,6 +32,11 @@ def _ask(route: InferenceRoute, body: bytes, engine: Engine) -> Translation | Do
         return found
     except Unsupported as problem:
         return problem
+
+
+@pytest.mark.parametrize("kind", NodeKind)
+def test_only_a_server_like_openais_is_no_llama(kind: NodeKind) -> None:
+    assert Engine(kind=kind, model="m").is_llama is (kind is not NodeKind.OPENAI)
 
 
 def test_work() -> None:
