@@ -315,16 +315,67 @@ async def test_hostile_properties() -> None:
         )
 
 
-async def test_a_missing_list_leaves_what_the_properties_say() -> None:
+async def test_nothing_is_offered_before_the_list_was_read_once() -> None:
     async with Llama() as server, Bench() as bench:
-        server.models = {"data": 5}
+        good, server.models = server.models, {"data": 5}
         bench.add(server.url, kind=NodeKind.LLAMA_SERVER, offer=Offer(name="mine:1b"))
+        await bench.prober.probe_once()
+        assert names(bench.view()) == []
+        assert bench.told() == (
+            "down misconfigured: answers with JSON of another shape to /v1/models"
+        )
+        server.models = good
         await bench.prober.probe_once()
         assert names(bench.view()) == ["mine:1b"]
         engine = engine_for(bench.view(), next(iter(bench.view().models)))
         assert engine is not None
         assert (engine.model, engine.context_length) == ("chat", 2048)
         assert engine.has_templates
+
+
+async def test_a_list_that_fails_changes_nothing() -> None:
+    async with Llama() as server, Bench() as bench:
+        node = bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        await bench.prober.probe_once()
+        (before,) = bench.view().models.values()
+        server.models = {"data": 5}
+        for _ in range(2):
+            bench.prober.kick(node)
+            await bench.prober.probe_once()
+            assert list(bench.view().models.values()) == [before]
+            assert bench.view().state is NodeState.UP
+
+
+async def test_a_list_that_fails_is_no_list_of_another_model() -> None:
+    async with Llama() as server, Bench() as bench:
+        bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        await bench.prober.probe_once()
+        first = only_digest(bench.view())
+        good, server.models = server.models, {"data": 5}
+        server.props = recorded("llama_props", model_path="/srv/models/tuned.gguf")
+        await bench.prober.probe_once()
+        assert names(bench.view()) == []
+        server.models = good
+        await bench.prober.probe_once()
+        assert only_digest(bench.view()) != first
+
+
+async def test_who_does_not_say_whether_it_embeds_is_asked_again_later() -> None:
+    settings = msgspec.structs.replace(LIMITS, catalogue_s=0.05)
+    async with Llama() as server, Bench(settings=settings) as bench:
+        server.embedding_status = 503
+        bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        async with bench.running():
+            await bench.until_state(NodeState.UP)
+            (model,) = bench.view().models.values()
+            assert model.capabilities is None
+            server.embedding_status = 0
+            await bench.until(
+                lambda: (
+                    [model.capabilities for model in bench.view().models.values()]
+                    == [frozenset({"completion"})]
+                )
+            )
 
 
 async def test_a_cloud_offers_what_configuration_names() -> None:
