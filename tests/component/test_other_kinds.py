@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import threading
 from typing import Any
 
 import pytest
@@ -131,6 +132,24 @@ async def test_what_only_ollama_can_be_asked_is_answered_here() -> None:
                 assert response.status == 200
                 assert (await response.json())["done_reason"] == "unload"
             assert not [path for path in llama.asked if path.startswith("POST")]
+
+
+async def test_certificates_are_read_in_threads_before_requests_need_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_by: list[threading.Thread] = []
+    make = ssl.create_default_context
+
+    def noted(*args: Any, **fields: Any) -> ssl.SSLContext:
+        made_by.append(threading.current_thread())
+        return make(*args, **fields)
+
+    monkeypatch.setattr("sollold.nodes.tls.ssl.create_default_context", noted)
+    config = {"url": "https://127.0.0.1:9", "name": "cloud", "kind": "openai"}
+    async with Lab([], nodes_config=[config]) as lab:
+        assert lab.built.dispatcher.pools.get(NodeId("cloud")) is not None
+        assert len(made_by) == 1
+        assert made_by[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize("is_pinned", [True, False])

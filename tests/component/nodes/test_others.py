@@ -574,8 +574,11 @@ async def test_the_same_context_serves_requests(
 ) -> None:
     contexts = TlsContexts()
     trust = Trust(pin=pin_of(certificate) if is_right else bytes(32))
-    context = contexts.make(trust)
-    assert contexts.known(trust) is context is contexts.make(trust)
+    assert contexts.known(trust) is None
+    await contexts.prepare(trust)
+    context = contexts.known(trust)
+    await contexts.prepare(trust)
+    assert contexts.known(trust) is context is not None
     async with Cloud("m", tls=serving) as server:
         opening = asyncio.open_connection(
             "127.0.0.1", server.port, ssl=context, server_hostname="localhost"
@@ -588,6 +591,36 @@ async def test_the_same_context_serves_requests(
         writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b'"id": "m"' in await reader.read()
         writer.close()
+
+
+async def test_a_renewed_authority_is_noticed(
+    authority: trustme.CA, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts, ca_file = TlsContexts(), tmp_path / "ca.pem"
+    trust = Trust(ca_file=str(ca_file))
+    with pytest.raises(FileNotFoundError):
+        await contexts.prepare(trust)
+
+    async def after(pem: bytes) -> ssl.SSLContext:
+        await asyncio.to_thread(ca_file.write_bytes, pem)
+        await contexts.prepare(trust)
+        context = contexts.known(trust)
+        assert context is not None
+        return context
+
+    first = await after(authority.cert_pem.bytes())
+    renewed = trustme.CA().cert_pem.bytes()
+    second = await after(renewed)
+    assert second is not first
+    (held,) = second.get_ca_certs(binary_form=True)
+    assert held == ssl.PEM_cert_to_DER_cert(renewed.decode())
+    # What was written by halves, or taken away for a moment, ends nothing.
+    assert await after(renewed[:100]) is second
+    assert "what it was before is" in caplog.text
+    await asyncio.to_thread(ca_file.unlink)
+    await contexts.prepare(trust)
+    assert contexts.known(trust) is second
+    assert await after(authority.cert_pem.bytes()) is not second
 
 
 async def test_an_ollama_may_have_its_own_certificate(
