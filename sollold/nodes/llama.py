@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from sollold.nodes.offer import Offer
 
 SPEAKER = "a llama.cpp server"
+_LIST = "/v1/models"
+_EMBEDS = {200: True, 400: True, 500: True, 501: False}
+"""What an answer to a request for embeddings without a text tells."""
 _MAX_LOADED = 16
 """Models of one server whose properties are asked for."""
 
@@ -65,12 +68,15 @@ class LlamaLooker:
         self._list_due_s = 0.0
         self._is_embedding: bool | None = None
         self._has_asked = False
+        self._ask_due_s = 0.0
         self._created_s: dict[str, int] = {}
+        self._only: tuple[object, Listed] | None = None
+        """What its only model was known by when it was listed, and how it was."""
         self._known: tuple[tuple[Facts, ...], int | None] | None = None
         """Its models, and the slots of each."""
 
     def forget(self) -> None:
-        """Have everything asked anew. No await."""
+        """Have everything asked anew; what is known stands until it is answered. No await."""
         self._mark, self._list_due_s = b"", 0.0
 
     async def look(self, place: Target, offer: Offer, limit_s: float) -> Seen:
@@ -81,11 +87,14 @@ class LlamaLooker:
         said, latency_s = props
         if said.mark != self._mark:
             self._mark, self._has_asked, self._is_embedding = said.mark, False, None
-            self._list_due_s = 0.0
-        if not (self._has_asked or said.is_router or said.is_sleeping):
+            self._list_due_s = self._ask_due_s = 0.0
+        is_open = not (self._has_asked or said.is_router or said.is_sleeping)
+        if is_open and self._clock() >= self._ask_due_s:
             await self._ask_embedding(place, limit_s)
         if self._known is None or self._clock() >= self._list_due_s:
-            await self._list(place, said)
+            failure = await self._list(place, said)
+            if failure is not None and self._known is None:
+                return failure
         return self._result(said, offer, latency_s)
 
     async def _props(self, place: Target, limit_s: float) -> tuple[Props, float] | Peer | Failure:
@@ -117,29 +126,47 @@ class LlamaLooker:
         The input is missing, so nothing is computed either way.
         """
         reply = await self._client.asker.ask(place, "POST", "/v1/embeddings", limit_s, b"{}")
-        if isinstance(reply, Reply):
-            self._has_asked, self._list_due_s = True, 0.0
-            self._is_embedding = {501: False, 400: True, 500: True}.get(reply.status)
-
-    async def _list(self, place: Target, said: Props) -> None:
-        """Read the list of models; without one there is only what `/props` says."""
-        reply = await self._client.asker.ask(place, "GET", "/v1/models", self._list_limit_s)
-        listed: list[Listed] = []
-        if isinstance(reply, Reply) and reply.status == 200:
-            try:
-                listed = parse_models(reply.body)
-            except ReplyError:
-                listed = []
-        if not listed and self._known is not None and said.is_router:
+        if not isinstance(reply, Reply):
             return
-        self._list_due_s = self._clock() + self._list_s if listed else 0.0
-        if said.is_router:
-            facts, slots = await self._routed(place, listed)
+        if reply.status in _EMBEDS:
+            self._has_asked, self._list_due_s = True, 0.0
+            self._is_embedding = _EMBEDS[reply.status]
         else:
-            only = listed[0] if listed else Listed(name=said.alias)
-            facts = (facts_of(said, self._aged(only), is_embedding=self._is_embedding),)
-            slots = said.slots
-        self._known = (facts, slots)
+            # Busy, or something in between: not now.
+            self._ask_due_s = self._clock() + self._list_s
+
+    async def _list(self, place: Target, said: Props) -> Failure | None:
+        """Read the list of models; without one, what was known of the same models stands.
+
+        What `/props` says alone would be a model without a size, equal to others that it is not.
+        """
+        read = await self._listed(place)
+        listed = read if isinstance(read, list) else []
+        self._list_due_s = 0.0 if listed is not read else self._clock() + self._list_s
+        if said.is_router:
+            if listed or (listed is read and self._known is None):
+                self._known = await self._routed(place, listed)
+        else:
+            known_by = (said.alias, said.path, said.file_type, said.template)
+            if listed:
+                self._only = (known_by, self._aged(listed[0]))
+            if self._only is not None:
+                is_same = self._only[0] == known_by
+                only = facts_of(said, self._only[1], is_embedding=self._is_embedding)
+                self._known = ((only,) if is_same else (), said.slots)
+        return None if isinstance(read, list) else read
+
+    async def _listed(self, place: Target) -> list[Listed] | Failure:
+        reply = await self._client.asker.ask(place, "GET", _LIST, self._list_limit_s)
+        if not isinstance(reply, Reply):
+            return reply
+        failure = judge(reply, place, _LIST, SPEAKER)
+        if failure is not None:
+            return failure
+        try:
+            return parse_models(reply.body)
+        except ReplyError as exc:
+            return Misconfigured(f"{exc} to {_LIST}")
 
     async def _routed(
         self, place: Target, listed: list[Listed]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import ssl
+from pathlib import Path
 from typing import Any
 
 import msgspec
+
+log = logging.getLogger(__name__)
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,26 +23,44 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TlsContexts:
-    """Contexts by what they trust, each made once."""
+    """Contexts by what they trust, each made once, and again when its authority's file changes.
+
+    Reading certificates takes its time: threads do it, and who connects finds them ready.
+    """
 
     def __init__(self) -> None:
         self._made: dict[Trust, ssl.SSLContext] = {}
+        self._stamps: dict[Trust, tuple[int, ...]] = {}
 
     def known(self, trust: Trust) -> ssl.SSLContext | None:
-        """Return a context that was made before."""
+        """Return the context for a trust, once it is prepared. No await."""
         return self._made.get(trust)
 
-    def make(self, trust: Trust) -> ssl.SSLContext:
-        """Return the context for a trust; reads files the first time.
+    async def prepare(self, trust: Trust) -> None:
+        """See that the context for a trust is there, and that its file is not a newer one.
 
         Raises:
-            OSError: the authority's file cannot be read, or is none.
+            OSError: the authority's file cannot be read, or is none, and never could.
         """
-        context = self._made.get(trust)
-        if context is None:
-            context = _make(trust)
-            self._made[trust] = context
-        return context
+        if trust.ca_file is not None:
+            await asyncio.to_thread(self._follow, trust, trust.ca_file)
+        elif trust not in self._made:
+            self._made[trust] = await asyncio.to_thread(_make, trust)
+
+    def _follow(self, trust: Trust, ca_file: str) -> None:
+        try:
+            found = Path(ca_file).stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if self._stamps.get(trust) != stamp:
+                # One that cannot be used is looked at again when it changes.
+                self._stamps[trust] = stamp
+                self._made[trust] = _make(trust)
+        except OSError as exc:
+            if trust not in self._made:
+                self._stamps.pop(trust, None)
+                raise
+            if isinstance(exc, ssl.SSLError):
+                log.warning("%s cannot be used, what it was before is: %s", ca_file, exc)
 
 
 def _make(trust: Trust) -> ssl.SSLContext:

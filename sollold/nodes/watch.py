@@ -18,6 +18,7 @@ from sollold.nodes.foreign import ForeignWatch, weight
 from sollold.nodes.llama import is_llama_server
 from sollold.nodes.own import is_literal
 from sollold.nodes.race import first_good
+from sollold.nodes.tls import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,9 +107,9 @@ class NodeWatch:
 
     async def _places(self, target: ProbeTarget) -> list[Target] | ProbeFailed | Misconfigured:
         """Return the addresses to try, best first; none when the node is gone."""
-        if target.trust is not None and self._tools.tls.known(target.trust) is None:
+        if target.place.scheme == "https":
             try:
-                await asyncio.to_thread(self._tools.tls.make, target.trust)
+                await self._tools.tls.prepare(target.trust or Trust())
             except OSError as exc:
                 return Misconfigured(f"its ca_file cannot be used: {exc.strerror or exc}")
         if not is_literal(target.place.address.host):
@@ -132,7 +133,7 @@ class NodeWatch:
             path=place.path,
             host=place.address.host,
             key=self._tools.secret_of(target.key_env) if target.key_env else None,
-            tls=None if target.trust is None else self._tools.tls.known(target.trust),
+            tls=self._tools.tls.known(target.trust or Trust()) if place.scheme == "https" else None,
         )
 
     async def _look_up(self, target: ProbeTarget) -> None:

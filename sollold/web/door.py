@@ -11,6 +11,7 @@ from sollold.web.outgoing import NodeHead
 from sollold.wire.headers import HeadWriter
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from sollold.core.model import NodeId
@@ -35,7 +36,7 @@ class NodeDoor:
         self._doors: dict[NodeId, tuple[ProbeTarget, Address, NodeHead]] = {}
 
     def address(self, node: NodeId) -> Address | None:
-        """Return where to connect; None while nothing is resolved or the node is gone."""
+        """Return where to connect; None until a probe has prepared it, or the node is gone."""
         door = self._door(node)
         return None if door is None else door[1]
 
@@ -52,18 +53,16 @@ class NodeDoor:
         target = self._registry.target(node)
         if target is None or not target.addresses:
             return None
+        context = None
+        if target.place.scheme == "https":
+            context = self._tls.known(target.trust or Trust())
+            if context is None:
+                return None
         door = self._doors.get(node)
-        if door is None or door[0] is not target:
-            door = self._doors[node] = (target, self._make_address(target), self._make_head(target))
+        if door is None or door[0] is not target or door[1].tls is not context:
+            address = _make_address(target, context)
+            door = self._doors[node] = (target, address, self._make_head(target))
         return door
-
-    def _make_address(self, target: ProbeTarget) -> Address:
-        host, port = target.place.address
-        if target.place.scheme != "https":
-            return Address(target.addresses[0], port)
-        # Not sooner: reading the certificates is a good part of the start.
-        context = self._tls.make(target.trust or Trust())
-        return Address(target.addresses[0], port, context, host)
 
     def _make_head(self, target: ProbeTarget) -> NodeHead:
         host, port = target.place.address
@@ -72,3 +71,9 @@ class NodeDoor:
         key = self._secret_of(target.key_env) if target.key_env else None
         writer = HeadWriter(address.authority(), None if key is None else f"Bearer {key}")
         return NodeHead(target.place.path, writer)
+
+
+def _make_address(target: ProbeTarget, context: ssl.SSLContext | None) -> Address:
+    host, port = target.place.address
+    literal = target.addresses[0]
+    return Address(literal, port) if context is None else Address(literal, port, context, host)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
-from sollold.core.model import Dialect, TaskKind, WaitingRequest
+from sollold.core.model import Dialect, NodeState, TaskKind, WaitingRequest
 from sollold.core.names import Source, key_of, split_source
 from sollold.errors import Draining, ModelNotFound, NoEligibleNode
 from sollold.routing.job import Job
@@ -38,7 +38,7 @@ from sollold.wire.routing_note import RoutingNote
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sollold.core.model import Digest, Fleet, ModelKey, NodeId
+    from sollold.core.model import Digest, Fleet, ModelKey, NodeId, NodeView
     from sollold.core.rates import RateTable
     from sollold.routing.dispatch import Dispatcher
     from sollold.routing.plain import PlainForwarder
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 _MEDIA_TOKENS = 768
 _USUAL_NAME_CHARS = 256
+_SILENCE_RETRY_S = 5
+_COMING = frozenset({"not_probed", "warming", "busy"})
+"""Why a node has not told its models though it is there, or may be."""
 
 
 class ReplyLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,8 +137,8 @@ class InferenceApi:
             # Asked once more before giving up.
             await self._refresh()
             digest = self._catalogue.digest_of(key)
-        if digest is None and not self._has_any_list():
-            raise NoEligibleNode(self._silence(), retry_after_s=5)
+        if digest is None:
+            self._check_silence(is_name=key is not None)
         if key is None or digest is None:
             return _unknown(request, route, seen.model, source)
         if route is InferenceRoute.API_SHOW:
@@ -144,14 +147,22 @@ class InferenceApi:
             return await self._questions.unload(self._question(request, body), key, digest)
         return await self._infer(request, route, body, seen, key, digest)
 
-    def _has_any_list(self) -> bool:
-        """Whether any node ever said what it holds: before that nothing can be called missing."""
-        nodes = self._fleet().nodes
-        return not nodes or any(node.seen_s is not None for node in nodes)
+    def _check_silence(self, *, is_name: bool) -> None:
+        """See that nothing is called missing that may be on a node which will soon tell.
 
-    def _silence(self) -> str:
-        named = ", ".join(f"{node.id} ({reason_of(node)})" for node in self._fleet().nodes[:8])
-        return f"no node has answered yet, so nobody knows what they hold: {named}"
+        Raises:
+            NoEligibleNode: no node ever said what it holds, or one has yet to: it is loading. Not
+                one that is away: then every misspelled name would be its fault, for ever.
+        """
+        nodes = self._fleet().nodes
+        unheard = [node for node in nodes if node.seen_s is None]
+        begin = "no node has answered yet, so nobody knows what they hold"
+        if len(unheard) < len(nodes):
+            unheard = [node for node in unheard if is_name and _is_coming(node)]
+            begin = "no node that has answered holds the model, and not all have"
+        if unheard:
+            named = ", ".join(f"{node.id} ({reason_of(node)})" for node in unheard[:8])
+            raise NoEligibleNode(f"{begin}: {named}", retry_after_s=_SILENCE_RETRY_S)
 
     # Inference ------------------------------------------------------------------------------
 
@@ -275,6 +286,11 @@ class InferenceApi:
         if body.size_bytes > BRIEF_BYTES:
             return ours
         return await self._questions.judge(self._question(request, body), ours)
+
+
+def _is_coming(node: NodeView) -> bool:
+    reason = node.reason
+    return node.state is NodeState.UNKNOWN and reason is not None and reason.code in _COMING
 
 
 async def _look(route: InferenceRoute, body: StoredBody) -> Peek:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import threading
 from typing import Any
 
 import pytest
@@ -95,6 +96,30 @@ async def test_equality_lets_an_ollama_tell_and_the_engine_is_known() -> None:
             assert "unknown.context_length" in (await show(lab, "llama3.2"))[1]["model_info"]
 
 
+async def test_a_model_that_a_loading_server_may_hold_is_not_called_missing() -> None:
+    async with Llama() as llama:
+        llama.is_loading = True
+        config = {"url": llama.url, "name": "box", "kind": "llama_server"}
+        health = {"interval_s": 0.2}
+        async with Lab([FakeNode(["llama3.2"])], nodes_config=[config], health=health) as lab:
+            assert (await show(lab, "llama3.2"))[0] == 200
+            async with lab.session.post("/api/show", json={"model": "chat"}) as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "5")
+                error = (await response.json())["error"]
+                assert "not all have: box (" in error
+                assert "n1" not in error
+            await llama.stop()
+            await lab.until(lambda: lab.fleet["box"].reason.code != "warming")
+            # Who is away does not make every misspelled name its fault.
+            assert (await show(lab, "chat"))[0] == 404
+            await llama.start()
+            await lab.until(lambda: lab.fleet["box"].reason.code == "warming")
+            assert (await show(lab, "chat"))[0] == 503
+            llama.is_loading = False
+            assert (await show(lab, "chat"))[0] == 200
+            assert (await show(lab, "absent"))[0] == 404
+
+
 async def test_what_only_ollama_can_be_asked_is_answered_here() -> None:
     async with Llama() as llama:
         config = {"url": llama.url, "name": "box"}
@@ -107,6 +132,24 @@ async def test_what_only_ollama_can_be_asked_is_answered_here() -> None:
                 assert response.status == 200
                 assert (await response.json())["done_reason"] == "unload"
             assert not [path for path in llama.asked if path.startswith("POST")]
+
+
+async def test_certificates_are_read_in_threads_before_requests_need_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made_by: list[threading.Thread] = []
+    make = ssl.create_default_context
+
+    def noted(*args: Any, **fields: Any) -> ssl.SSLContext:
+        made_by.append(threading.current_thread())
+        return make(*args, **fields)
+
+    monkeypatch.setattr("sollold.nodes.tls.ssl.create_default_context", noted)
+    config = {"url": "https://127.0.0.1:9", "name": "cloud", "kind": "openai"}
+    async with Lab([], nodes_config=[config]) as lab:
+        assert lab.built.dispatcher.pools.get(NodeId("cloud")) is not None
+        assert len(made_by) == 1
+        assert made_by[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize("is_pinned", [True, False])

@@ -86,6 +86,7 @@ class Llama(Server):
         self.models = recorded(models)
         self.is_loading = False
         self.has_embeddings = False
+        self.embedding_status = 0
         self.is_signed = True
         self.headers: dict[str, str] = {}
 
@@ -103,6 +104,8 @@ class Llama(Server):
             return self._json(recorded("llama_router_model_props"))
         if path == "/props":
             return self._json(self.props)
+        if path == "/v1/embeddings" and self.embedding_status:
+            return self._error(self.embedding_status, "not now", "unavailable_error")
         if path == "/v1/embeddings" and not self.has_embeddings:
             return self._error(501, "no embeddings", "not_supported_error")
         if path == "/v1/embeddings":

@@ -315,16 +315,67 @@ async def test_hostile_properties() -> None:
         )
 
 
-async def test_a_missing_list_leaves_what_the_properties_say() -> None:
+async def test_nothing_is_offered_before_the_list_was_read_once() -> None:
     async with Llama() as server, Bench() as bench:
-        server.models = {"data": 5}
+        good, server.models = server.models, {"data": 5}
         bench.add(server.url, kind=NodeKind.LLAMA_SERVER, offer=Offer(name="mine:1b"))
+        await bench.prober.probe_once()
+        assert names(bench.view()) == []
+        assert bench.told() == (
+            "down misconfigured: answers with JSON of another shape to /v1/models"
+        )
+        server.models = good
         await bench.prober.probe_once()
         assert names(bench.view()) == ["mine:1b"]
         engine = engine_for(bench.view(), next(iter(bench.view().models)))
         assert engine is not None
         assert (engine.model, engine.context_length) == ("chat", 2048)
         assert engine.has_templates
+
+
+async def test_a_list_that_fails_changes_nothing() -> None:
+    async with Llama() as server, Bench() as bench:
+        node = bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        await bench.prober.probe_once()
+        (before,) = bench.view().models.values()
+        server.models = {"data": 5}
+        for _ in range(2):
+            bench.prober.kick(node)
+            await bench.prober.probe_once()
+            assert list(bench.view().models.values()) == [before]
+            assert bench.view().state is NodeState.UP
+
+
+async def test_a_list_that_fails_is_no_list_of_another_model() -> None:
+    async with Llama() as server, Bench() as bench:
+        bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        await bench.prober.probe_once()
+        first = only_digest(bench.view())
+        good, server.models = server.models, {"data": 5}
+        server.props = recorded("llama_props", model_path="/srv/models/tuned.gguf")
+        await bench.prober.probe_once()
+        assert names(bench.view()) == []
+        server.models = good
+        await bench.prober.probe_once()
+        assert only_digest(bench.view()) != first
+
+
+async def test_who_does_not_say_whether_it_embeds_is_asked_again_later() -> None:
+    settings = msgspec.structs.replace(LIMITS, catalogue_s=0.05)
+    async with Llama() as server, Bench(settings=settings) as bench:
+        server.embedding_status = 503
+        bench.add(server.url, kind=NodeKind.LLAMA_SERVER)
+        async with bench.running():
+            await bench.until_state(NodeState.UP)
+            (model,) = bench.view().models.values()
+            assert model.capabilities is None
+            server.embedding_status = 0
+            await bench.until(
+                lambda: (
+                    [model.capabilities for model in bench.view().models.values()]
+                    == [frozenset({"completion"})]
+                )
+            )
 
 
 async def test_a_cloud_offers_what_configuration_names() -> None:
@@ -523,8 +574,11 @@ async def test_the_same_context_serves_requests(
 ) -> None:
     contexts = TlsContexts()
     trust = Trust(pin=pin_of(certificate) if is_right else bytes(32))
-    context = contexts.make(trust)
-    assert contexts.known(trust) is context is contexts.make(trust)
+    assert contexts.known(trust) is None
+    await contexts.prepare(trust)
+    context = contexts.known(trust)
+    await contexts.prepare(trust)
+    assert contexts.known(trust) is context is not None
     async with Cloud("m", tls=serving) as server:
         opening = asyncio.open_connection(
             "127.0.0.1", server.port, ssl=context, server_hostname="localhost"
@@ -537,6 +591,36 @@ async def test_the_same_context_serves_requests(
         writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b'"id": "m"' in await reader.read()
         writer.close()
+
+
+async def test_a_renewed_authority_is_noticed(
+    authority: trustme.CA, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts, ca_file = TlsContexts(), tmp_path / "ca.pem"
+    trust = Trust(ca_file=str(ca_file))
+    with pytest.raises(FileNotFoundError):
+        await contexts.prepare(trust)
+
+    async def after(pem: bytes) -> ssl.SSLContext:
+        await asyncio.to_thread(ca_file.write_bytes, pem)
+        await contexts.prepare(trust)
+        context = contexts.known(trust)
+        assert context is not None
+        return context
+
+    first = await after(authority.cert_pem.bytes())
+    renewed = trustme.CA().cert_pem.bytes()
+    second = await after(renewed)
+    assert second is not first
+    (held,) = second.get_ca_certs(binary_form=True)
+    assert held == ssl.PEM_cert_to_DER_cert(renewed.decode())
+    # What was written by halves, or taken away for a moment, ends nothing.
+    assert await after(renewed[:100]) is second
+    assert "what it was before is" in caplog.text
+    await asyncio.to_thread(ca_file.unlink)
+    await contexts.prepare(trust)
+    assert contexts.known(trust) is second
+    assert await after(authority.cert_pem.bytes()) is not second
 
 
 async def test_an_ollama_may_have_its_own_certificate(
