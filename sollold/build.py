@@ -114,7 +114,9 @@ class _Knowledge:
             dice=random.random,
             secret_of=os.environ.get,
             settings=ProbeSettings(
-                limit_s=config.health.timeout_s, catalogue_s=config.health.catalogue_s
+                limit_s=config.health.timeout_s,
+                catalogue_s=config.health.catalogue_s,
+                silence_s=config.failover.frozen_idle_s,
             ),
             sources=StaticSources.of(loaded),
             tls=self.tls,

@@ -36,15 +36,33 @@ class ForeignWatch:
         self._node = node
         self._tools = tools
         self._looker = _looker(kind, tools)
+        self._silent_since_s: float | None = None
+        """When the first of the probes in a row that were not answered in time began."""
+        self._looked_s = float("-inf")
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether probes have gone unanswered for longer than any work explains."""
+        since_s, tools = self._silent_since_s, self._tools
+        return since_s is not None and tools.clock() - since_s >= tools.settings.silence_s
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether a look beside the schedule is in order; not all servers are in the house."""
+        if self.kind is not NodeKind.OPENAI:
+            return True
+        return self._tools.clock() - self._looked_s >= self._tools.settings.cloud_retry_s
 
     async def round(self, places: Sequence[Target], target: ProbeTarget) -> Failure | None:
         """Look once; returns a failure for the caller to note."""
         tools = self._tools
         limit_s = tools.settings.limit_s
+        began_s = self._looked_s = tools.clock()
         calls = [partial(self._looker.look, place, target.offer, limit_s) for place in places]
         index, answers = await first_good(calls, _is_answer, tools.settings.race_s)
         seen = answers[0] if index >= 0 else worst_seen(answers)
         self._pace(seen)
+        self._note_silence(seen, began_s)
         if isinstance(seen, Look):
             tools.registry.unmark_peer(self._node)
             tools.registry.prefer_address(self._node, places[index].address)
@@ -78,7 +96,14 @@ class ForeignWatch:
         """Whether it may be silent because all its threads are busy with our requests."""
         is_silent = isinstance(failure, ProbeFailed) and failure.code == "timeout"
         is_llama = self.kind is NodeKind.LLAMA_SERVER
-        return is_silent and is_llama and self._tools.has_work(self._node)
+        has_work = is_llama and self._tools.has_work(self._node)
+        return is_silent and has_work and not self.is_silent
+
+    def _note_silence(self, seen: Seen, began_s: float) -> None:
+        if not isinstance(seen, ProbeFailed) or seen.code != "timeout":
+            self._silent_since_s = None
+        elif self._silent_since_s is None:
+            self._silent_since_s = began_s
 
     def _pace(self, seen: Seen) -> None:
         if self.kind is NodeKind.OPENAI:

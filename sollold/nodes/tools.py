@@ -36,6 +36,9 @@ class ProbeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Silence of one address after which the node's next one is tried beside it."""
     frozen_limit_s: float = 1.2
     frozen_stagger_s: float = 0.4
+    silence_s: float = 20.0
+    """How long a server other than Ollama may leave probes unanswered while it works: busy threads
+    answer late, a stopped process never."""
     refresh_gap_s: float = 0.25
     """Between the starts of two refreshes of all catalogues."""
     peer_s: float = 60.0

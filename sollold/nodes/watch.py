@@ -323,10 +323,10 @@ class NodeWatch:
         self._was_frozen = False
         tools, settings = self._tools, self._tools.settings
         target = tools.registry.target(self.node)
-        if target is not None and target.kind is NodeKind.LLAMA_SERVER:
+        if target is not None and target.kind is not NodeKind.OLLAMA:
             self._was_frozen = await self._is_gone()
             return
-        if target is None or target.kind is not NodeKind.OLLAMA or not target.addresses:
+        if target is None or not target.addresses:
             return
         place = self._place(target, target.addresses[0])
         call = partial(tools.client.version, place, settings.frozen_limit_s)
@@ -343,8 +343,10 @@ class NodeWatch:
         self.wake.set()
 
     async def _is_gone(self) -> bool:
-        """Whether nobody is there any more. Silence is none of it: that is how it works."""
-        await self.round()
+        """Whether nobody is there any more. A short silence is none of it: that is how it works."""
+        foreign = self._foreign
+        if foreign is None or foreign.may_be_asked:
+            await self.round()
         view = self._tools.registry.get(self.node)
         if view is None or view.state is not NodeState.DOWN or view.reason is None:
             return False

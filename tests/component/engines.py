@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MODEL = "tiny"
 CLOUD_MODEL = "vendor/Tiny-1B"
 """What a cloud calls it."""
-QUICK_HEALTH = {"interval_s": 0.1, "timeout_s": 0.2, "backoff_max_s": 0.2}
+QUICK_HEALTH = {"interval_s": 0.1, "timeout_s": 0.4, "backoff_max_s": 0.2}
 
 WAYS = [
     pytest.param(path, is_stream, id=f"{name}-{'stream' if is_stream else 'whole'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from tests.component.engines import (
@@ -22,11 +23,13 @@ from tests.component.engines import (
     turns,
     work_of,
 )
+from tests.fakes.cloud import FakeCloud
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.llama import FakeLlama
 
 if TYPE_CHECKING:
     from tests.component.lab import Lab
+    from tests.fakes.server import FakeServer
 
 ANSWERED = {"X-Sollold-Node": "n2", "X-Sollold-Attempts": "2"}
 
@@ -145,7 +148,7 @@ async def test_no_end_without_a_finish_reason(path: str, is_stream: bool) -> Non
 @pytest.mark.parametrize(("path", "is_stream"), WAYS)
 async def test_silent_with_work_is_busy_and_waited_for(path: str, is_stream: bool) -> None:
     llama, other = FakeLlama(slots=2), FakeLlama()
-    quick = {"overdue_s": 0.1, "frozen_idle_s": 0.2}
+    quick = {"overdue_s": 0.1, "frozen_idle_s": 10.0}
     async with fleet(llama, other, failover=quick, health=QUICK_HEALTH) as lab:
         llama.set_faults(
             Fault(kind=FaultKind.SLOW_HEAD, delay_s=1.0), Fault(kind=FaultKind.HANG, scope="probe")
@@ -159,6 +162,41 @@ async def test_silent_with_work_is_busy_and_waited_for(path: str, is_stream: boo
         answer = await asking
         assert is_complete(await answer.read())
         assert answer.headers["X-Sollold-Node"] == "n1"
+        await settled(lab)
+
+
+@pytest.mark.parametrize(("path", "is_stream"), WAYS)
+async def test_silent_for_longer_than_any_work_it_is_frozen(path: str, is_stream: bool) -> None:
+    llama, other = FakeLlama(slots=2), FakeLlama()
+    quick = {"overdue_s": 0.1, "frozen_idle_s": 0.5}
+    async with fleet(llama, other, failover=quick, health=QUICK_HEALTH) as lab:
+        await lab.until(lambda: health(lab) == ("up", ""))
+        llama.fault = Fault(kind=FaultKind.HANG)
+        answer = await ask(lab, path, stream=is_stream)
+        assert is_complete(await answer.read())
+        assert answer.headers["X-Sollold-Node"] == "n2"
+        assert health(lab)[0] == "down"
+        await settled(lab)
+
+
+@pytest.mark.parametrize("is_cloud", [False, True])
+async def test_a_stream_of_a_stopped_server_is_told(is_cloud: bool) -> None:
+    server: FakeServer = FakeCloud(api_key="", is_strict=False) if is_cloud else FakeLlama()
+    quick = {"overdue_s": 0.1, "frozen_idle_s": 0.5}
+    async with fleet(server, failover=quick, health=QUICK_HEALTH) as lab:
+        await lab.until(lambda: health(lab) == ("up", ""))
+        lab.built.prober.settings = msgspec.structs.replace(
+            lab.built.prober.settings, cloud_s=0.2, cloud_retry_s=0.2
+        )
+        server.set_faults(
+            Fault(kind=FaultKind.HANG_STREAM, after_frames=3, scope="inference"),
+            Fault(kind=FaultKind.HANG, scope="probe"),
+        )
+        answer = await ask(lab, stream=True)
+        data = await read_cut(answer)
+        assert "nothing came for" in error_of(data)
+        await lab.until(lambda: health(lab)[0] == "down")
+        server.set_faults()
         await settled(lab)
 
 
@@ -193,6 +231,7 @@ async def test_a_server_that_loads_is_left_for_another_and_not_blamed(
 ) -> None:
     first, second = FakeLlama(), FakeLlama()
     async with fleet(first, second, health=QUICK_HEALTH) as lab:
+        await lab.until(lambda: health(lab) == ("up", ""))
         first.is_loading = True
         for _ in range(4):
             answer = await ask(lab, path, stream=is_stream)

@@ -201,6 +201,7 @@ async def test_waiting_ends_when_a_llama_server_is_gone() -> None:
         await server.start()
         cloud.is_silent = True
         asked = len(cloud.asked)
+        # It was looked at a moment ago, and is asked no more often than the pause allows.
         assert not await bench.prober.is_frozen(NodeId("cloud"))
         assert len(cloud.asked) == asked
 
