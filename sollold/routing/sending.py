@@ -119,7 +119,7 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
     if pool is None or head is None:
         attempt.fail(_gone(node))
     elif not attempt.is_over:
-        receiver = TranslatedReply(attempt, reader)
+        receiver = TranslatedReply(attempt, reader, kit.spawn)
         await _dial(attempt, pool, Request(head, call.body), receiver, sent)
 
 

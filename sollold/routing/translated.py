@@ -10,7 +10,7 @@ from sollold.upstream.exchange import Head
 from sollold.wire.translate.seam import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from sollold.errors import UpstreamError
     from sollold.routing.attempt import Attempt
@@ -60,11 +60,17 @@ class TranslatedReply:
     (`sollold.upstream.exchange.Receiver`)
     """
 
-    __slots__ = ("_attempt", "_has_begun", "_headers", "_reader")
+    __slots__ = ("_attempt", "_has_begun", "_headers", "_reader", "_spawn")
 
-    def __init__(self, attempt: Attempt, reader: ReplyReader) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        reader: ReplyReader,
+        spawn: Callable[[Coroutine[object, object, None]], None],
+    ) -> None:
         self._attempt = attempt
         self._reader = reader
+        self._spawn = spawn
         self._headers: list[tuple[bytes, bytes]] = []
         self._has_begun = False
 
@@ -86,10 +92,31 @@ class TranslatedReply:
         if not out and not data.startswith(b":"):
             self._attempt.hear(len(data))
         self._pass(out)
+        if self._reader.is_spoiled:
+            # What the reader has to say of it is the whole answer; nobody waits for the rest.
+            self._pass(self._reader.finish())
+            self._attempt.end_early()
 
     def on_end(self) -> None:
         """Take the clean end of the engine's message. No await."""
-        self._pass(self._reader.finish())
+        if self._reader.is_heavy:
+            self._spawn(self._end_in_thread())
+        else:
+            self._end(self._reader.finish())
+
+    async def _end_in_thread(self) -> None:
+        """Have a long answer printed where it holds up nobody; the client may leave meanwhile."""
+        rest: bytes | None = None
+        try:
+            rest = await asyncio.to_thread(self._reader.finish)
+        finally:
+            if rest is None:
+                self._attempt.fail(UpstreamProtocol("the engine's reply was not read to its end"))
+        if not self._attempt.is_over:
+            self._end(rest)
+
+    def _end(self, rest: bytes) -> None:
+        self._pass(rest)
         if self._has_begun:
             self._attempt.on_end()
         else:

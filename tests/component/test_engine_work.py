@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sollold.routing import translated
+from sollold.wire.translate.reply_embed import EmbedReader
 from tests.component.engines import (
     MODEL,
     QUICK_HEALTH,
@@ -111,6 +112,89 @@ async def test_a_large_request_is_taken_apart_beside_the_loop(
         threads.clear()
         assert (await ask(lab)).status == 200
         assert all(threads)
+        await settled(lab)
+
+
+async def test_many_numbers_are_printed_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_main: list[bool] = []
+    finish = EmbedReader.finish
+
+    def watched(reader: EmbedReader) -> bytes:
+        is_main.append(threading.current_thread() is threading.main_thread())
+        return finish(reader)
+
+    monkeypatch.setattr(EmbedReader, "finish", watched)
+    llama = FakeLlama(has_embeddings=True, embedding_length=40_000)
+    async with fleet(llama) as lab:
+        body: dict[str, Any] = {"model": MODEL}
+        for inputs in (["a"], ["a", "b"]):
+            body["input"] = inputs
+            answer = await lab.session.post("/api/embed", json=body)
+            vectors = (await answer.json())["embeddings"]
+            assert [len(vector) for vector in vectors] == [40_000] * len(inputs)
+        assert is_main == [False, False]
+        llama.settings.embedding_length = 8
+        assert (await lab.session.post("/api/embed", json=body)).status == 200
+        assert is_main == [False, False, True]
+        await settled(lab)
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+async def test_a_client_that_leaves_while_its_answer_is_printed(
+    monkeypatch: pytest.MonkeyPatch, is_sound: bool
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    finish = EmbedReader.finish
+
+    def slow(reader: EmbedReader) -> bytes:
+        begun.set()
+        released.wait(10)
+        if not is_sound:
+            raise MemoryError
+        return finish(reader)
+
+    monkeypatch.setattr(EmbedReader, "finish", slow)
+    llama = FakeLlama(has_embeddings=True, embedding_length=40_000)
+    async with fleet(llama) as lab:
+        body = {"model": MODEL, "input": "a"}
+        asking = asyncio.create_task(lab.session.post("/api/embed", json=body))
+        assert await asyncio.to_thread(begun.wait, 10)
+        asking.cancel()
+        await lab.until(lambda: not list(lab.built.dispatcher.runs))
+        released.set()
+        await lab.until(lambda: not lab.built.dispatcher._tasks)
+        await settled(lab)
+        assert outcomes(lab) == {"canceled": 1}
+        assert lab.fleet["n1"].state == "up"
+
+
+async def test_what_cannot_be_printed_is_the_nodes_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_reader: EmbedReader) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(EmbedReader, "finish", failing)
+    llama = FakeLlama(has_embeddings=True, embedding_length=40_000)
+    async with fleet(llama) as lab:
+        answer = await lab.session.post("/api/embed", json={"model": MODEL, "input": "a"})
+        assert answer.status == 502
+        await settled(lab)
+
+
+@pytest.mark.parametrize("after_frames", [0, 3])
+@pytest.mark.parametrize(("path", "is_stream"), WAYS)
+async def test_nobody_waits_for_the_rest_of_what_is_spoiled(
+    path: str, is_stream: bool, after_frames: int
+) -> None:
+    llama = FakeLlama(slots=1, rate=50.0)
+    async with fleet(llama) as lab:
+        llama.fault = Fault(
+            kind=FaultKind.HUGE_LINE, after_frames=after_frames, size_bytes=9 * 1024 * 1024
+        )
+        answer = await ask(lab, path, stream=is_stream, **LONG)
+        assert answer.status == (200 if is_stream and after_frames else 502)
+        assert error_of(await answer.read()) == "the node's answer is too long"
+        await llama.until(lambda: llama.active == 0)
+        assert llama.generated_tokens < 1000
         await settled(lab)
 
 

@@ -22,6 +22,7 @@ from sollold.wire.translate.reading import (
     WHOLE,
     Kind,
     Shape,
+    anything,
     many,
     record,
     wrong_type,
@@ -160,7 +161,7 @@ def _image(value: object, path: str) -> str:
 def _arguments(value: object, path: str) -> str:
     if not isinstance(value, Pairs):
         raise wrong_type(value, path, "api.ToolCallFunctionArguments")
-    return msgspec.json.encode(without_surrogates(value)).decode()
+    return msgspec.json.encode(anything(value, path)).decode()
 
 
 def _think(value: object, _path: str) -> bool | str:

@@ -136,15 +136,28 @@ def _real(value: object, path: str) -> float:
 def _mapping(value: object, path: str) -> dict[str, object]:
     if not isinstance(value, Pairs):
         raise wrong_type(value, path, "map[string]interface {}")
-    found = {key: without_surrogates(item) for key, item in value}
-    for item in found.values():
-        if isinstance(item, float) and math.isinf(item):
-            raise wrong_type(item, path, "float64")
-    return found
+    return {key: anything(item, path) for key, item in value}
 
 
-def _anything(value: object, _path: str) -> object:
-    return without_surrogates(value)
+def anything(value: object, path: str) -> object:
+    """Return a value as plain objects; a number that no float holds is refused, as Go does."""
+    tree = without_surrogates(value)
+    if not _is_finite(tree):
+        raise wrong_type(math.inf, path, "float64")
+    return tree
+
+
+def _is_finite(tree: object) -> bool:
+    todo = [tree]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)
+        elif isinstance(item, float) and math.isinf(item):
+            return False
+    return True
 
 
 TEXT: Final = Kind("string", _text, null=str)
@@ -155,4 +168,4 @@ OPTIONAL_WHOLE: Final = WHOLE._replace(null_resets=True)
 REAL: Final = Kind("float64", _real)
 OPTIONAL_REAL: Final = REAL._replace(null_resets=True)
 MAPPING: Final = Kind("map[string]interface {}", _mapping, null_resets=True, is_merged=True)
-ANY: Final = Kind("interface {}", _anything, null=lambda: None, null_resets=True)
+ANY: Final = Kind("interface {}", anything, null=lambda: None, null_resets=True)

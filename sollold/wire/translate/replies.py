@@ -42,7 +42,7 @@ def reader_for(route: InferenceRoute, engine: Engine, asked: Asked, clock: Clock
     form = _form_for(route, asked, clock)
     if asked.is_stream:
         return StreamReader(source, form, tally)
-    return WholeReader(source, form, tally)
+    return WholeReader(source, form, tally, keeps_logprobs=asked.wants_logprobs)
 
 
 def _form_for(route: InferenceRoute, asked: Asked, clock: Clock) -> Form:

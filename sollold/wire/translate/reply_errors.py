@@ -56,6 +56,8 @@ class Broken(Exception):
 
 UNREADABLE: Final = Failure(UNREADABLE_STATUS, "the node's answer cannot be read")
 OVERLONG: Final = Failure(UNREADABLE_STATUS, "the node's answer is too long")
+SPOILERS: Final = frozenset({UNREADABLE, OVERLONG})
+"""After these nothing of a reply is worth waiting for."""
 
 
 class _Told(NamedTuple):

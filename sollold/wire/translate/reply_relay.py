@@ -43,6 +43,8 @@ class RelayReader:
         "head",
     )
 
+    is_heavy = False
+
     def __init__(self, engine: Engine, asked: Asked, errors: Errors) -> None:
         self.head: ReplyHead | None = None
         self._errors = errors
@@ -53,6 +55,11 @@ class RelayReader:
         self._old: bytes | None = None
         self._held = bytearray()
         self._limit_bytes = MAX_BODY_BYTES
+
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether what follows is not worth waiting for: a page has no end."""
+        return self._page is not None and self._page[1].is_overlong
 
     def begin(self, status: int, content_type: str) -> None:
         """Take the head of the engine's reply, which is passed on unless it is a page of errors."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sollold.wire.translate.reply_errors import (
     MAX_ERROR_BYTES,
     OVERLONG,
+    SPOILERS,
     UNREADABLE,
     Broken,
     Errors,
@@ -24,28 +25,31 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 """Embeddings of a large batch are the largest bodies there are."""
 
+HEAVY_BYTES: Final = 256 * 1024
+"""More takes longer to print, all at once, than others should wait: about 5 ms."""
+
 _DONE: Final = b"[DONE]"
 
 
 class Body:
     """A body that is kept whole, up to a limit."""
 
-    __slots__ = ("_chunks", "_limit_bytes", "_size_bytes", "is_overlong")
+    __slots__ = ("_chunks", "_limit_bytes", "is_overlong", "size_bytes")
 
     def __init__(self, limit_bytes: int = MAX_BODY_BYTES) -> None:
         self.is_overlong = False
         self._limit_bytes = limit_bytes
-        self._size_bytes = 0
+        self.size_bytes = 0
         self._chunks: list[bytes] = []
 
     def add(self, data: bytes) -> None:
         """Take a piece; what is beyond the limit is dropped."""
-        room_bytes = self._limit_bytes - self._size_bytes
+        room_bytes = self._limit_bytes - self.size_bytes
         if len(data) > room_bytes:
             self.is_overlong = True
             data = data[:room_bytes]
         if data:
-            self._size_bytes += len(data)
+            self.size_bytes += len(data)
             self._chunks.append(data)
 
     def take(self) -> bytes:
@@ -82,6 +86,11 @@ class Source:
     def is_split(self) -> bool:
         """Whether the answer comes in pieces."""
         return self._splitter is not None
+
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether what follows is not worth waiting for."""
+        return self._body.is_overlong or self.failure in SPOILERS
 
     @property
     def _is_over(self) -> bool:

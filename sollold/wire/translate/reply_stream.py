@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from sollold.wire.translate.reply_errors import Broken, Failure
+from sollold.wire.translate.reply_errors import SPOILERS, Broken, Failure
 from sollold.wire.translate.seam import ReplyHead
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Form(Protocol):
 class StreamReader:
     """Prints the parts of a reply as they come (`sollold.wire.translate.seam.ReplyReader`)."""
 
-    __slots__ = ("_form", "_is_over", "_source", "_tally", "head")
+    __slots__ = ("_form", "_is_over", "_is_spoiled", "_source", "_tally", "head")
+
+    is_heavy = False
 
     def __init__(self, source: Source, form: Form, tally: Tally) -> None:
         self.head: ReplyHead | None = None
@@ -71,6 +73,12 @@ class StreamReader:
         self._form = form
         self._tally = tally
         self._is_over = False
+        self._is_spoiled = False
+
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether what follows is not worth waiting for."""
+        return self._is_spoiled or self._source.is_spoiled
 
     def begin(self, status: int, content_type: str) -> None:
         """Take the head of the engine's reply."""
@@ -135,6 +143,7 @@ class StreamReader:
         if self._is_over:
             return b""
         self._is_over = True
+        self._is_spoiled = failure in SPOILERS
         if self.head is not None:
             return self._form.broken(failure)
         body, content_type = self._form.refusal(failure)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sollold.wire.translate.reply_errors import OVERLONG, UNREADABLE, Broken
+from sollold.wire.translate.reply_errors import (
+    OVERLONG,
+    SPOILERS,
+    UNREADABLE,
+    Broken,
+)
 from sollold.wire.translate.reply_parts import Part
+from sollold.wire.translate.reply_source import HEAVY_BYTES
 from sollold.wire.translate.seam import ReplyHead
 
 if TYPE_CHECKING:
@@ -15,7 +21,9 @@ if TYPE_CHECKING:
     from sollold.wire.translate.reply_tally import Tally
 
 _MAX_PARTS: Final = 1024 * 1024
-_MAX_CHARS: Final = 64 * 1024 * 1024
+_MAX_BYTES: Final = 64 * 1024 * 1024
+_MAX_BYTES_OF_NUMBERS: Final = 32 * 1024 * 1024
+"""Log-probabilities take six times the room that they took in the reply."""
 
 
 class WholeReader:
@@ -24,16 +32,40 @@ class WholeReader:
     (`sollold.wire.translate.seam.ReplyReader`)
     """
 
-    __slots__ = ("_chars", "_failure", "_form", "_parts", "_source", "_tally", "head")
+    __slots__ = (
+        "_failure",
+        "_fed_bytes",
+        "_form",
+        "_keeps_logprobs",
+        "_limit_bytes",
+        "_parts",
+        "_source",
+        "_tally",
+        "head",
+    )
 
-    def __init__(self, source: Source, form: Form, tally: Tally) -> None:
+    def __init__(
+        self, source: Source, form: Form, tally: Tally, *, keeps_logprobs: bool = False
+    ) -> None:
         self.head: ReplyHead | None = None
         self._source = source
         self._form = form
         self._tally = tally
         self._parts: list[Part] = []
-        self._chars = 0
+        self._keeps_logprobs = keeps_logprobs
+        self._fed_bytes = 0
+        self._limit_bytes = _MAX_BYTES_OF_NUMBERS if keeps_logprobs else _MAX_BYTES
         self._failure: Failure | None = None
+
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether what follows is not worth waiting for."""
+        return self._failure in SPOILERS or self._source.is_spoiled
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether much was gathered."""
+        return self._fed_bytes > HEAVY_BYTES
 
     def begin(self, status: int, content_type: str) -> None:
         """Take the head of the engine's reply."""
@@ -41,12 +73,19 @@ class WholeReader:
 
     def feed(self, data: bytes) -> bytes:
         """Take a piece of its body; nothing goes on before the end."""
+        if self._failure is not None:
+            return b""
+        self._fed_bytes += len(data)
         self._gather(self._source.feed(data))
+        if self._fed_bytes > self._limit_bytes or len(self._parts) > _MAX_PARTS:
+            self._failure = OVERLONG
+            self._parts = []
         return b""
 
     def finish(self) -> bytes:
         """Take the clean end of its body; return the answer."""
-        self._gather(self._source.finish())
+        if self._failure is None:
+            self._gather(self._source.finish())
         failure = self._failure or self._source.failure
         if failure is None and self._source.is_split and self._tally.finish is None:
             # A stream that was cut, even if its last word came: nothing is made up.
@@ -64,18 +103,14 @@ class WholeReader:
         return body
 
     def _gather(self, parts: list[Part]) -> None:
-        if self._failure is not None:
-            return
         try:
             for part in parts:
                 self._tally.take(part)
+                if not self._keeps_logprobs:
+                    part.logprobs = None
                 self._parts.append(part)
-                self._chars += len(part.text) + len(part.thinking)
         except Broken as broken:
             self._failure = broken.failure
-        if self._chars > _MAX_CHARS or len(self._parts) > _MAX_PARTS:
-            self._failure = OVERLONG
-            self._parts = []
 
     def _whole(self) -> Part:
         """Return all parts as one."""

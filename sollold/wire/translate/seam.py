@@ -66,6 +66,19 @@ class ReplyReader(Protocol):
     head: ReplyHead | None
     """None until it is certain how the reply begins; its status may depend on the first event."""
 
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether nothing that follows can matter; `finish` may be called at once."""
+        ...
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether `finish` has so much to do that it would hold up others; it may run in a thread.
+
+        Asked at the end of the body.
+        """
+        ...
+
     def begin(self, status: int, content_type: str) -> None:
         """Take the head of the node's reply."""
 

@@ -406,3 +406,36 @@ def test_empty_messages_are_messages() -> None:
 def test_text_that_cannot_be_encoded_is_replaced() -> None:
     sent = send(CHAT, b'{"messages":[{"role":"user","content":"\\ud800 \\ud83d\\ude00 \xff"}]}')
     assert sent.body["messages"][0]["content"] == "\ufffd \U0001f600 \ufffd"
+
+
+@pytest.mark.parametrize("number", ["1" * 5000, "-1e999", "1e400"])
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("format", '{"maximum":%s}', "ChatRequest.format"),
+        ("format", '{"enum":["a",[1,%s]]}', "ChatRequest.format"),
+        ("format", "%s", "ChatRequest.format"),
+        (
+            "tools",
+            '[{"function":{"parameters":{"maximum":%s}}}]',
+            "ChatRequest.tools.function.parameters",
+        ),
+        (
+            "messages",
+            '[{"tool_calls":[{"function":{"arguments":{"a":%s}}}]}]',
+            "ChatRequest.messages.tool_calls.function.arguments",
+        ),
+        ("options", '{"stop":[%s]}', "ChatRequest.options"),
+    ],
+)
+def test_numbers_that_no_float_holds(field: str, value: str, path: str, number: str) -> None:
+    rest = "" if field == "messages" else ',"messages":[]'
+    body = '{"model":"m","' + field + '":' + value % number + rest + "}"
+    text = f"json: cannot unmarshal number into Go struct field {path} of type float64"
+    assert refused(CHAT, body.encode()) == (400, text)
+
+
+def test_large_numbers_stay() -> None:
+    body = '{"model":"m","messages":[{"role":"user","content":"x"}],"format":{"maximum":%s}}'
+    sent = send(CHAT, (body % ("1" + "0" * 30)).encode()).body
+    assert sent["response_format"]["json_schema"]["schema"] == {"maximum": 1e30}

@@ -12,6 +12,7 @@ import pytest
 from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
 from sollold.wire.translate.reply_errors import MAX_ERROR_BYTES
+from sollold.wire.translate.reply_source import HEAVY_BYTES
 from tests.unit.wire.translate.replying import (
     EMBED_PATH,
     JSON,
@@ -134,6 +135,15 @@ def test_counts_that_are_none_are_left_out(usage: object) -> None:
 )
 def test_what_cannot_be_read_is_the_nodes_failure(reply: Reply) -> None:
     assert _read(reply) == ((502, JSON), b'{"error":"the node\'s answer cannot be read"}')
+
+
+def test_many_numbers_are_printed_elsewhere() -> None:
+    subject = reader(_EMBED, path=EMBED_PATH, is_stream=False)
+    subject.begin(200, JSON)
+    subject.feed(b"x" * HEAVY_BYTES)
+    found = [subject.is_heavy]
+    subject.feed(b"x")
+    assert [*found, subject.is_heavy, subject.is_spoiled] == [False, True, False]
 
 
 def test_too_few_vectors_are_no_answer() -> None:

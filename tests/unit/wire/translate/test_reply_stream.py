@@ -8,6 +8,7 @@ import pytest
 
 from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
+from sollold.wire.translate.reply_errors import MAX_ERROR_BYTES
 from sollold.wire.translate.sse import MAX_EVENT_BYTES
 from tests.unit.wire.streams import event_of
 from tests.unit.wire.translate.replying import (
@@ -435,6 +436,47 @@ def test_a_line_without_end_is_not_kept() -> None:
         out += subject.feed(b"data: " + b"x" * (MAX_EVENT_BYTES // 8))
     assert Read(subject.head, out).lines[1:] == [{"error": "the node's answer is too long"}]  # type: ignore[arg-type]
     assert subject.feed(_HELLO) + subject.finish() == b""
+
+
+def test_nothing_is_waited_for_after_what_spoils_a_reply() -> None:
+    subject = reader()
+    subject.begin(200, SSE)
+    for data in (_ROLE, _HELLO):
+        subject.feed(data)
+        assert subject.is_spoiled is False
+    subject.feed(b"data: {\n\n")
+    assert subject.is_spoiled
+    assert subject.is_heavy is False
+    told = reader()
+    read(told, stream(_HELLO, _ERROR))
+    assert told.is_spoiled is False
+    calls = reader()
+    calls.begin(200, SSE)
+    calls.feed(chunk(tool_calls=[{"index": index} for index in range(2000)]))
+    assert calls.is_spoiled
+
+
+@pytest.mark.parametrize(
+    ("route", "kind"),
+    [
+        (_CHAT, NodeKind.LLAMA_SERVER),
+        (InferenceRoute.API_EMBED, NodeKind.LLAMA_SERVER),
+        (InferenceRoute.V1_CHAT, NodeKind.OPENAI),
+    ],
+)
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_nobody_reads_a_page_to_its_end(
+    route: InferenceRoute, kind: NodeKind, is_stream: bool
+) -> None:
+    subject = reader(route, kind, is_stream=is_stream)
+    subject.begin(500, "text/html")
+    subject.feed(b"x" * MAX_ERROR_BYTES)
+    found = [subject.is_spoiled]
+    subject.feed(b"x")
+    assert [*found, subject.is_spoiled, subject.is_heavy] == [False, True, False]
+    assert subject.finish()
+    assert subject.head is not None
+    assert subject.head.status == 500
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>hi</html>", b"{}", b"[]", b'{"choices":[]}'])

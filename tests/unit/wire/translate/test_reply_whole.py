@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from sollold.core.model import NodeKind
 from sollold.wire.routes import InferenceRoute
+from sollold.wire.translate.reply_source import HEAVY_BYTES
 from tests.unit.wire.streams import event_of
 from tests.unit.wire.translate.replying import (
     COMPLETION_PATH,
     DONE,
     JSON,
+    SSE,
     TIMINGS,
     USAGE,
     Hands,
@@ -146,12 +149,43 @@ def test_a_stream_is_gathered() -> None:
 
 
 def test_a_stream_has_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sollold.wire.translate.reply_whole._MAX_CHARS", 3)
-    subject = reader(is_stream=False)
-    out = read(subject, stream(), [chunk(content="abcd"), chunk(content="e"), chunk("stop") + DONE])
-    assert out == ((502, JSON), b'{"error":"the node\'s answer is too long"}')
+    event = chunk(content="a")
+    for name, wants_logprobs in (("_MAX_BYTES", False), ("_MAX_BYTES_OF_NUMBERS", True)):
+        monkeypatch.setattr(f"sollold.wire.translate.reply_whole.{name}", 2 * len(event))
+        subject = reader(is_stream=False, wants_logprobs=wants_logprobs)
+        out = read(subject, stream(), [event, event, chunk("stop") + DONE, event])
+        assert out == ((502, JSON), b'{"error":"the node\'s answer is too long"}')
+        assert subject.is_spoiled
+    monkeypatch.undo()
+    monkeypatch.setattr("sollold.wire.translate.reply_whole._MAX_PARTS", 1)
+    assert _read(stream(event, event, chunk("stop"), DONE)).head.status == 502
     calls = chunk(tool_calls=[{"index": index} for index in range(2000)])
-    assert read(reader(is_stream=False), stream(calls, chunk("stop"), DONE)).head.status == 502
+    monkeypatch.undo()
+    subject = reader(is_stream=False)
+    assert read(subject, stream(calls, chunk("stop"), DONE)).head.status == 502
+    assert subject.is_spoiled
+
+
+def test_what_nobody_asked_for_is_not_kept() -> None:
+    rows = [{"token": "a", "logprob": -0.5, "bytes": [97]}] * 200
+    event = event_of({"choices": [{"delta": {"content": "a"}, "logprobs": {"content": rows}}]})
+    subject = reader(is_stream=False)
+    subject.begin(200, SSE)
+    tracemalloc.start()
+    for _ in range(100):
+        subject.feed(event)
+    used_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used_bytes < 100 * len(event) / 10
+
+
+def test_much_is_printed_elsewhere() -> None:
+    subject = reader(is_stream=False)
+    subject.begin(200, SSE)
+    subject.feed(chunk(content="a"))
+    found = [subject.is_heavy]
+    subject.feed(chunk(content="a" * HEAVY_BYTES))
+    assert [*found, subject.is_heavy, subject.is_spoiled] == [False, True, False]
 
 
 def test_a_body_has_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
