@@ -6,14 +6,11 @@ Within a schema number fields are only added.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from sollold.core.model import Reason
-
-if TYPE_CHECKING:
-    from sollold.errors import SollolError
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,8 +310,3 @@ def decode(data: bytes | str, document: type[_T]) -> _T:
         msgspec.DecodeError: it is not JSON, or another document.
     """
     return msgspec.json.decode(data, type=document)
-
-
-def error_document(error: SollolError, hint: str | None = None) -> ErrorDocument:
-    """Return what the control API answers for an error."""
-    return ErrorDocument(error=ErrorBody(code=error.code, message=error.message, hint=hint))

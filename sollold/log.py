@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -94,33 +94,6 @@ class Logging:
         self._root.setLevel(self._before[0])
         self._package.setLevel(self._before[1])
         self._writer.stop(timeout_s)
-
-
-class OnceLogger:
-    """The first failure of a thing as a warning, repeats as debug, its recovery as info."""
-
-    def __init__(self, logger: logging.Logger, *, limit: int = 512) -> None:
-        self._logger = logger
-        self._limit = limit
-        self._failing: OrderedDict[str, int] = OrderedDict()
-
-    def failure(self, key: str, message: str, *args: object) -> None:
-        """Tell that the thing called `key` failed."""
-        count = self._failing.get(key, 0) + 1
-        self._failing[key] = count
-        self._failing.move_to_end(key)
-        if len(self._failing) > self._limit:
-            self._failing.popitem(last=False)
-        self._logger.log(logging.WARNING if count == 1 else logging.DEBUG, message, *args)
-
-    def recovery(self, key: str, message: str, *args: object) -> None:
-        """Tell that the thing called `key` works, if it had failed."""
-        if self._failing.pop(key, 0):
-            self._logger.info(message, *args)
-
-    def forget(self, key: str) -> None:
-        """Drop what is known of a thing that no longer exists."""
-        self._failing.pop(key, None)
 
 
 def setup(

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from sollold.core.model import ModelKey, NodeId
+from sollold.core.model import ModelKey
 
 _DEFAULT_HOST: Final = "registry.ollama.ai"
 _DEFAULT_NAMESPACE: Final = "library"
@@ -136,9 +136,3 @@ def _cut_source(raw: str) -> tuple[str, Source]:
     if folded.endswith("-cloud") and "/" not in suffix:
         return f"{base}:{suffix[: -len('-cloud')]}", Source.CLOUD
     return raw, Source.ANY
-
-
-def split_pin(name: str) -> tuple[str, NodeId | None]:
-    """Split ``model@node``; ``@`` is free for this because no valid name contains it."""
-    model, _, node = name.partition("@")
-    return (model, NodeId(node)) if node else (name, None)

@@ -107,10 +107,6 @@ class Queue:
         """Return waiting requests per client."""
         return dict(self._by_client)
 
-    def oldest_arrival_s(self) -> float | None:
-        """Return the arrival of the request that has waited longest."""
-        return min((arrival for _, arrival, _ in self._keys), default=None)
-
     def virtual_arrival_s(self, request: WaitingRequest) -> float:
         """Return the arrival as moved by priority: the order of the queue."""
         return request.arrival_s - (request.priority - NEUTRAL_PRIORITY) * self._age_step_s

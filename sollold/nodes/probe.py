@@ -137,14 +137,6 @@ class Prober:
         if watch is not None:
             watch.kick()
 
-    def use_sources(self, sources: StaticSources) -> None:
-        """Replace the sources; they are read at the next poll, or by `reload`. No await."""
-        self._sources = sources
-
-    async def reload(self) -> None:
-        """Read the sources now."""
-        await self._read_sources(is_first=True)
-
     # Tools of the watches
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:

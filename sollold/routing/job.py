@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -35,6 +35,16 @@ class ClientReply(Protocol):
         """Tell the client in its protocol, then end so that it cannot look complete."""
 
 
+_T = TypeVar("_T")
+
+
+class InBackground(Protocol):
+    """Has a thread do some work, a few at a time."""
+
+    async def __call__(self, work: Callable[[], _T], /) -> _T:
+        """Return what the work returns."""
+
+
 class Job(msgspec.Struct, kw_only=True, eq=False):
     """A request as the edge hands it over."""
 
@@ -51,8 +61,10 @@ class Job(msgspec.Struct, kw_only=True, eq=False):
     steps_for: Callable[[NodeId], Steps | None]
     """How the request is translated for a node; None: it speaks the client's dialect. Raises
     `ConnectFailed` when the node no longer has the model."""
-    is_large: bool = False
-    """Taking the body apart would hold up other requests."""
+    in_background: InBackground | None = None
+    """What takes the body apart where that would hold up other requests."""
+    charge: Callable[[int], None] = lambda _: None
+    """Hears how many bytes the request takes beside its body, in a node's words."""
 
 
 class WholeAnswer(msgspec.Struct, eq=False):

@@ -87,7 +87,7 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
         return Answer(reply.head.status, reply.body)
 
     try:
-        step = await translate(steps, ask, is_large=job.is_large)
+        step = await translate(steps, ask, job.in_background)
     except Unsupported as refusal:
         body, content_type = error_body(
             job.route.dialect,
@@ -115,6 +115,7 @@ async def _translate(attempt: Attempt, job: Job, kit: Dispatcher, sent: Sent, st
         attempt.answer(step.head, step.body)
         return
     call, reader = step
+    job.charge(len(call.body))
     pool, head = kit.pools.get(node), job.head_for(node, call)
     if pool is None or head is None:
         attempt.fail(_gone(node))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from sollold.errors import UpstreamProtocol
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sollold.errors import UpstreamError
     from sollold.routing.attempt import Attempt
+    from sollold.routing.job import InBackground
     from sollold.wire.translate.seam import Answer, Done, ReplyReader, Steps, Translation
 
 _PASSED_ON = frozenset({b"retry-after"})
@@ -21,13 +22,13 @@ _PASSED_ON = frozenset({b"retry-after"})
 
 
 async def translate(
-    steps: Steps, ask: Callable[[Call], Awaitable[Answer]], *, is_large: bool
+    steps: Steps, ask: Callable[[Call], Awaitable[Answer]], in_background: InBackground | None
 ) -> Translation | Done:
     """Make the calls that come first, one after the other; return what does the work.
 
     Where there is nothing to do, the answer itself is returned.
 
-    A large request is taken apart in a thread, so that others are not held up.
+    A large request is taken apart `in_background`, so that others are not held up.
 
     Raises:
         Unsupported: the engine cannot do what is asked.
@@ -36,10 +37,10 @@ async def translate(
     """
     answer: Answer | None = None
     while True:
-        if is_large:
-            step = await asyncio.to_thread(_advance, steps, answer)
-        else:
+        if in_background is None:
             step = _advance(steps, answer)
+        else:
+            step = await in_background(partial(_advance, steps, answer))
         if not isinstance(step, Call):
             return step
         answer = await ask(step)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import mmap
 import tempfile
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
@@ -38,7 +39,16 @@ class StoredBody:
     `data` is bytes, or a read-only memory map of an unlinked file.
     """
 
-    __slots__ = ("_file", "_held", "_is_closed", "_is_looked_at", "_store", "data", "size_bytes")
+    __slots__ = (
+        "_charged_bytes",
+        "_file",
+        "_held",
+        "_is_closed",
+        "_lookers",
+        "_store",
+        "data",
+        "size_bytes",
+    )
 
     def __init__(
         self, data: bytes | mmap.mmap, store: BodyStore, file: IO[bytes] | None = None
@@ -48,8 +58,9 @@ class StoredBody:
         self._held = data
         self._store = store
         self._file = file
+        self._charged_bytes = 0
         self._is_closed = False
-        self._is_looked_at = False
+        self._lookers = 0
 
     def view(self) -> bytes | memoryview:
         """Return all of it, not copied."""
@@ -65,32 +76,48 @@ class StoredBody:
         A thread cannot be stopped: when the caller is, it goes on with what it holds, and share of
         the budget and place among the few are free when it is done.
         """
+        return await self.work(partial(_with_view, work, self._held))
+
+    async def work(self, work: Callable[[], _T]) -> _T:
+        """Have a thread do what needs the body, in turn with those that look at others."""
         await self._store.lookers.acquire()
-        self._is_looked_at = True
-        looking = asyncio.get_running_loop().run_in_executor(None, _with_view, work, self._held)
+        self._lookers += 1
+        looking = asyncio.get_running_loop().run_in_executor(None, work)
         looking.add_done_callback(self._looked)
         # Waiting may be cancelled; the future may not, it has to tell when the thread is done.
         await asyncio.wait((looking,))
         return looking.result()
+
+    def charge(self, size_bytes: int) -> None:
+        """Count what was made of it against the budget, the largest at a time. No await.
+
+        It is there already, so it is never refused: the bodies that come next go to files.
+        """
+        more_bytes = size_bytes - self._charged_bytes
+        if more_bytes > 0 and not self._is_closed:
+            self._charged_bytes = size_bytes
+            self._store.in_memory_bytes += more_bytes
 
     def close(self) -> None:
         """Give the memory back. No await."""
         self._is_closed = True
         self.data = b""
         self.size_bytes = 0
-        if not self._is_looked_at:
+        if not self._lookers:
             self._free()
 
     def _looked(self, looking: asyncio.Future[_T]) -> None:
         self._store.lookers.release()
-        self._is_looked_at = False
-        if self._is_closed:
+        self._lookers -= 1
+        if self._is_closed and not self._lookers:
             self._free()
-            if not looking.cancelled():
-                # Nobody is left to hear of it, and asyncio complains of what nobody hears of.
-                looking.exception()
+        if not looking.cancelled():
+            # Maybe nobody is left to hear of it, and asyncio complains of what nobody hears of.
+            looking.exception()
 
     def _free(self) -> None:
+        self._store.give_back(self._charged_bytes)
+        self._charged_bytes = 0
         held, self._held = self._held, b""
         if self._file is None:
             self._store.give_back(len(held))

@@ -196,7 +196,8 @@ class InferenceApi:
             head_for=self._outgoing.heads(request, body),
             body=_upstream_body(body),
             steps_for=self._outgoing.steps(route, key, body),
-            is_large=body.size_bytes > BRIEF_BYTES,
+            in_background=body.work if body.size_bytes > BRIEF_BYTES else None,
+            charge=body.charge,
         )
         note = self._note(request, route, record)
         reply = StreamReply(

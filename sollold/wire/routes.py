@@ -38,16 +38,6 @@ class InferenceRoute(StrEnum):
         """What an engine is asked to do; None when none is."""
         return _KINDS.get(self)
 
-    @property
-    def default_stream(self) -> bool:
-        """Whether the answer streams when the body does not say."""
-        return self in (InferenceRoute.API_CHAT, InferenceRoute.API_GENERATE)
-
-    @property
-    def can_stream(self) -> bool:
-        """Whether a body may ask for a stream at all."""
-        return _KINDS.get(self) in (TaskKind.CHAT, TaskKind.GENERATE)
-
 
 _OPENAI: Final = frozenset(
     {InferenceRoute.V1_CHAT, InferenceRoute.V1_COMPLETIONS, InferenceRoute.V1_EMBEDDINGS}

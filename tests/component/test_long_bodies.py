@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sollold.web import inference
+from sollold.web import inference, outgoing
 from sollold.wire.peek import peek
+from sollold.wire.translate.requests import steps
 from tests.component.lab import Lab
+from tests.fakes.llama import FakeLlama
 from tests.fakes.node import FakeNode
 
 if TYPE_CHECKING:
@@ -174,4 +176,75 @@ async def test_few_bodies_are_looked_at_at_once(slow_look: SlowLook) -> None:
             slow_look.may_end.set()
         assert {status for status, _ in await asyncio.gather(*calls)} == {200}
         assert slow_look.most == 2
+        lab.assert_idle()
+
+
+class SlowSteps:
+    """A translation that lasts until it is allowed to end."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.running = 0
+
+    def __call__(self, *args: Any) -> Any:
+        self.running += 1
+        assert self.may_end.wait(20)
+        self.running -= 1
+        return (yield from steps(*args))
+
+
+async def test_few_bodies_are_translated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowSteps()
+    monkeypatch.setattr(outgoing, "steps", slow)
+    async with Lab(0, others=[FakeLlama(slots=8)]) as lab:
+        model = next(iter(lab.fleet["n1"].models.values())).name
+        body = json.dumps(CHAT | {"model": model, "pad": "x" * 100 * KIB}).encode()
+        bodies = lab.built.bodies
+        try:
+            calls = [asyncio.create_task(post(lab, "/api/chat", body)) for _ in range(2)]
+            await lab.until(lambda: slow.running == 2)
+            calls += [asyncio.create_task(post(lab, "/api/chat", body)) for _ in range(3)]
+            await lab.until(lambda: bodies.in_memory_bytes == 5 * len(body))
+            assert slow.running == 2
+            for call in calls[:3]:
+                call.cancel()
+            await asyncio.gather(*calls[:3], return_exceptions=True)
+            # Threads go on for those who left, and what they look at counts.
+            await lab.until(lambda: bodies.in_memory_bytes == 4 * len(body))
+            await lab.until(lambda: not list(lab.built.dispatcher.runs))
+            assert slow.running == 2
+            assert bodies.in_memory_bytes == 4 * len(body)
+        finally:
+            slow.may_end.set()
+        assert {status for status, _ in await asyncio.gather(*calls[3:])} == {200}
+        await lab.until(lambda: bodies.in_memory_bytes == 0)
+        lab.assert_idle()
+
+
+async def test_what_is_made_of_a_body_counts_while_it_is_needed() -> None:
+    async with Lab(0, others=[FakeLlama(rate=20.0)]) as lab:
+        model = next(iter(lab.fleet["n1"].models.values())).name
+        fields = {"model": model, "stream": True, "options": {"num_predict": 40}}
+        body = json.dumps(CHAT | fields).encode()
+        call = asyncio.create_task(post(lab, "/api/chat", body))
+        bodies = lab.built.bodies
+        await lab.until(lambda: bodies.in_memory_bytes > 1.5 * len(body))
+        assert (await call)[0] == 200
+        await lab.until(lambda: bodies.in_memory_bytes == 0)
+        lab.assert_idle()
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_too_many_parts_are_refused_where_they_are_translated(path: str) -> None:
+    llama, ollama = FakeLlama(), FakeNode()
+    async with Lab([ollama], others=[llama]) as lab:
+        model = next(iter(lab.fleet["n2"].models.values())).name
+        for name, expected in ((model, 413), ("llama3.2", 200)):
+            many = {"model": name, "messages": [{"role": "user", "content": "x"}] * 70_000}
+            status, text = await post(lab, path, json.dumps(CHAT | many).encode())
+            assert status == expected, text[:200]
+            assert (b"keys and texts" in text) is (status == 413)
+        quoted = {"model": model, "messages": [{"role": "user", "content": '{"a":"b"}' * 200_000}]}
+        status, text = await post(lab, path, json.dumps(CHAT | quoted).encode())
+        assert b"keys and texts" not in text
         lab.assert_idle()

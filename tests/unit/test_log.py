@@ -14,7 +14,6 @@ import pytest
 from sollold.log import (
     Format,
     Level,
-    OnceLogger,
     is_journal,
     make_formatter,
     request_id,
@@ -349,44 +348,6 @@ def test_libraries_are_kept_quieter(level: Level, own: int, others: int) -> None
     assert logging.getLogger("sollold").level == own
     assert logging.getLogger().level == others
     log.shutdown()
-
-
-def test_the_first_failure_is_a_warning_repeats_are_debug_and_recovery_is_told() -> None:
-    with lines_of("journal", level="debug") as lines:
-        once = OnceLogger(logger)
-        once.recovery("gpu-1", "never failed")
-        for number in range(3):
-            once.failure("gpu-1", "probe failed try=%d", number)
-        once.failure("gpu-2", "probe failed elsewhere")
-        once.recovery("gpu-1", "probe works node=%s", "gpu-1")
-        once.recovery("gpu-1", "not again")
-        once.failure("gpu-1", "probe failed anew")
-        once.forget("gpu-2")
-        once.recovery("gpu-2", "forgotten")
-    assert [line.replace("nodes.registry: ", "") for line in lines] == [
-        "<4>probe failed try=0",
-        "<7>probe failed try=1",
-        "<7>probe failed try=2",
-        "<4>probe failed elsewhere",
-        "<6>probe works node=gpu-1",
-        "<4>probe failed anew",
-    ]
-
-
-def test_a_hostile_peer_cannot_grow_the_memory_of_failures() -> None:
-    with lines_of("journal", level="debug") as lines:
-        once = OnceLogger(logger, limit=3)
-        for key in ("a", "b", "c", "a", "d", "b", "a"):
-            once.failure(key, "%s", key)
-    assert [line.replace("nodes.registry: ", "") for line in lines] == [
-        "<4>a",
-        "<4>b",
-        "<4>c",
-        "<7>a",
-        "<4>d",
-        "<4>b",
-        "<7>a",
-    ]
 
 
 def test_threads_may_log_at_the_same_time() -> None:

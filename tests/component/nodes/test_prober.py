@@ -816,18 +816,6 @@ async def test_the_sources_are_read_and_the_hosts_file_again_when_it_changes(
             await bench.until_state(NodeState.UP, second)
 
 
-async def test_sources_can_be_replaced() -> None:
-    async with FakeNode() as node, Bench(sources=StaticSources(has_localhost=False)) as bench:
-        await bench.prober.probe_once()
-        assert bench.registry.fleet().nodes == ()
-        sources = StaticSources(ollama_host=node.url, has_localhost=False)
-        bench.prober.use_sources(sources)
-        await bench.prober.reload()
-        await bench.prober.probe_once()
-        (view,) = bench.registry.fleet().nodes
-        assert (view.found_by, view.state) == (("OLLAMA_HOST",), NodeState.UP)
-
-
 async def test_two_names_of_one_server_become_one_node_while_probing() -> None:
     names = {"a.lan": ["127.0.0.1"], "b.lan": ["127.0.0.1"]}
     async with FakeNode() as node, Bench(names=names) as bench:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sollold.core.names import ModelName, Source, key_of, parse, split_pin, split_source
+from sollold.core.names import ModelName, Source, key_of, parse, split_source
 
 _DISPLAYS = [
     ("llama3.2", "llama3.2:latest"),
@@ -136,18 +136,3 @@ def test_hostile_names_are_refused_quickly(unit: str, times: int) -> None:
 )
 def test_source_suffixes_are_taken_off(name: str, base: str, source: Source) -> None:
     assert split_source(name) == (base, source)
-
-
-@pytest.mark.parametrize(
-    ("name", "model", "node"),
-    [
-        ("m", "m", None),
-        ("m:8b@gpu", "m:8b", "gpu"),
-        ("m@ollama:10.0.0.7:11434", "m", "ollama:10.0.0.7:11434"),
-        ("m@a@b", "m", "a@b"),
-        ("m@", "m@", None),
-        ("@gpu", "", "gpu"),
-    ],
-)
-def test_pins_are_split_off(name: str, model: str, node: str | None) -> None:
-    assert split_pin(name) == (model, node)

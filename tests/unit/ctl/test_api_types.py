@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from sollold.api_types import (
+    ErrorBody,
     ErrorDocument,
     EventLine,
     EventsDocument,
@@ -17,9 +18,7 @@ from sollold.api_types import (
     StatusDocument,
     decode,
     encode,
-    error_document,
 )
-from sollold.errors import NodeNotFound
 from sollold.events.ring import Origin, Record, gap_json
 from sollold.events.types import NodeLeft
 from tests.unit.ctl.documents import AT, DEGRADED, HEALTHY, NODE_GPU_2, NODES, REQUESTS
@@ -86,7 +85,9 @@ def test_events_go_into_their_document_as_they_are() -> None:
 
 
 def test_an_error_has_code_message_and_hint() -> None:
-    document = error_document(NodeNotFound("no node 'x'"), "did you mean 'y'?")
+    document = ErrorDocument(
+        error=ErrorBody(code="node_not_found", message="no node 'x'", hint="did you mean 'y'?")
+    )
 
     assert json.loads(encode(document)) == {
         "schema": "sollold.error/1",

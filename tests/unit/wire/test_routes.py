@@ -1,4 +1,4 @@
-"""Each route knows its dialect, its kind and whether it streams."""
+"""Each route knows its dialect and its kind."""
 
 from __future__ import annotations
 
@@ -9,27 +9,23 @@ from sollold.wire.routes import InferenceRoute
 
 
 @pytest.mark.parametrize(
-    ("path", "dialect", "kind", "streams", "can_stream"),
+    ("path", "dialect", "kind"),
     [
-        ("/api/chat", Dialect.OLLAMA, TaskKind.CHAT, True, True),
-        ("/api/generate", Dialect.OLLAMA, TaskKind.GENERATE, True, True),
-        ("/api/embed", Dialect.OLLAMA, TaskKind.EMBED, False, False),
-        ("/api/embeddings", Dialect.OLLAMA, TaskKind.EMBED, False, False),
-        ("/api/show", Dialect.OLLAMA, None, False, False),
-        ("/v1/chat/completions", Dialect.OPENAI, TaskKind.CHAT, False, True),
-        ("/v1/completions", Dialect.OPENAI, TaskKind.GENERATE, False, True),
-        ("/v1/embeddings", Dialect.OPENAI, TaskKind.EMBED, False, False),
+        ("/api/chat", Dialect.OLLAMA, TaskKind.CHAT),
+        ("/api/generate", Dialect.OLLAMA, TaskKind.GENERATE),
+        ("/api/embed", Dialect.OLLAMA, TaskKind.EMBED),
+        ("/api/embeddings", Dialect.OLLAMA, TaskKind.EMBED),
+        ("/api/show", Dialect.OLLAMA, None),
+        ("/v1/chat/completions", Dialect.OPENAI, TaskKind.CHAT),
+        ("/v1/completions", Dialect.OPENAI, TaskKind.GENERATE),
+        ("/v1/embeddings", Dialect.OPENAI, TaskKind.EMBED),
     ],
 )
-def test_routes(
-    path: str, dialect: Dialect, kind: TaskKind | None, streams: bool, can_stream: bool
-) -> None:
+def test_routes(path: str, dialect: Dialect, kind: TaskKind | None) -> None:
     route = InferenceRoute(path)
     assert route.path == path
     assert route.dialect is dialect
     assert route.kind is kind
-    assert route.default_stream is streams
-    assert route.can_stream is can_stream
 
 
 def test_the_table_above_is_complete() -> None:
