@@ -31,7 +31,10 @@ def may_be_one(some: Iterable[Candidate], others: Iterable[Candidate]) -> bool:
 
 
 def _is_alike(one: Candidate, other: Candidate) -> bool:
-    names = {_host_name(one), _host_name(other)} - {""}
+    name, other_name = _host_name(one), _host_name(other)
+    if name == other_name != "" and one.source != other.source:
+        return True  # A line of the hosts file: the rest is taken from configuration.
+    names = {name, other_name} - {""}
     return len(names) < 2 and _settings(one, other) == _settings(other, one)
 
 
@@ -44,7 +47,6 @@ def _host_name(candidate: Candidate) -> str:
 def _settings(candidate: Candidate, other: Candidate) -> tuple[object, ...]:
     """Return what makes it another node; a line of the hosts file says no tier and slots."""
     settings = (
-        candidate.place().scheme,
         candidate.kind,
         candidate.key_env,
         candidate.trust,

@@ -223,6 +223,14 @@ def test_a_line_of_the_hosts_file_says_nothing_of_tier_and_slots(bench: Bench) -
     assert bench.ids() == ["gpu"]
 
 
+def test_a_host_of_the_hosts_file_is_taken_from_configuration(bench: Bench) -> None:
+    bench.add("https://gpu.lan:8443", name="gpu", kind=NodeKind.OPENAI, key_env="K")
+    line = bench.add("GPU.lan:8443", "hosts file")
+    for node in ("gpu", line):
+        bench.registry.set_addresses(NodeId(node), ["10.0.0.1"])
+    assert bench.ids() == ["gpu"]
+
+
 def test_reconcile_adds_keeps_and_removes(bench: Bench) -> None:
     bench.registry.reconcile("config", configured("10.0.0.1", "10.0.0.2"))
     bench.registry.observe(NodeId("ollama:10.0.0.2:11434"), OK)
