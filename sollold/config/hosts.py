@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def read_hosts(
-    path: FilePath, known: set[Address]
+    path: FilePath, known: set[tuple[Address, str]]
 ) -> tuple[list[tuple[Node, Origin]], list[Problem]]:
-    """Return the file's nodes that are not yet `known`, and every line that is no address."""
+    """Return the file's nodes that are not yet `known` (address and path), and every wrong line."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
@@ -35,7 +35,7 @@ def read_hosts(
         except ValueError as exc:
             problems.append(Problem(origin, (), f'"{entry}" {exc}'))
             continue
-        if url.address not in seen:
-            seen.add(url.address)
+        if (url.address, url.path) not in seen:
+            seen.add((url.address, url.path))
             nodes.append((Node(url=str(url)), origin))
     return nodes, problems

@@ -31,14 +31,14 @@ def check_nodes(
 ) -> Iterator[Fault]:
     """Return everything that is wrong with nodes whose types and addresses are right."""
     names: dict[str, Path] = {}
-    addresses: dict[Address, Path] = {}
+    places: dict[tuple[Address, str], Path] = {}
     for index, node in enumerate(nodes):
         path: Path = ("nodes", index)
         url = urls.get((*path, "url"))
         if node.name is not None:
             yield from _name((*path, "name"), node.name, names)
         if url is not None:
-            yield from _once((*path, "url"), url.address, addresses)
+            yield from _once((*path, "url"), url, places)
             yield from _port(path, node, url)
         if node.mac is not None and not _MAC.fullmatch(node.mac):
             text = f'"{node.mac}" is no hardware address; write it like "3c:7c:3f:1a:2b:4d"'
@@ -61,10 +61,10 @@ def _name(path: Path, name: str, seen: dict[str, Path]) -> Iterator[Fault]:
         yield Fault((path, first), text)
 
 
-def _once(path: Path, address: Address, seen: dict[Address, Path]) -> Iterator[Fault]:
-    first = seen.setdefault(address, path)
+def _once(path: Path, url: NodeUrl, seen: dict[tuple[Address, str], Path]) -> Iterator[Fault]:
+    first = seen.setdefault((url.address, url.path), path)
     if first != path:
-        text = f"{address} is {path_text(first[:2])} already; remove one of the two"
+        text = f"{url.address}{url.path} is {path_text(first[:2])} already; remove one of the two"
         yield Fault((path, first), text)
 
 
