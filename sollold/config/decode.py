@@ -175,7 +175,8 @@ def read_value(key: Key, raw: object) -> Any:
     except msgspec.ValidationError:
         typed = None
     if typed is None or (isinstance(typed, float) and not math.isfinite(typed)):
-        raise ValueError(f"expected {expectation(key)}, got {shown(raw)}; {_remedy(key, raw)}")
+        got = "another value" if key.name == "key_env" else shown(raw)
+        raise ValueError(f"expected {expectation(key)}, got {got}; {_remedy(key, raw)}")
     return typed
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sollold.config.address import Address, parse_node_url
 from sollold.config.decode import Origin, Problem
 from sollold.config.node import Node
+from sollold.config.values import masked
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
@@ -33,7 +34,7 @@ def read_hosts(
         try:
             url = parse_node_url(entry)
         except ValueError as exc:
-            problems.append(Problem(origin, (), f'"{entry}" {exc}'))
+            problems.append(Problem(origin, (), f'"{masked(entry)}" {exc}'))
             continue
         if (url.address, url.path) not in seen:
             seen.add((url.address, url.path))

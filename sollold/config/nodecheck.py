@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN_VARIABLE = re.compile(r"(?=.{1,48}$)[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,15})*")
+"""What people call variables. Keys look otherwise, though some could be names."""
+
 _USUAL_PORT = {"llama_server": 8080, "openai": 8000}
 
 
@@ -43,9 +47,8 @@ def check_nodes(
         if node.mac is not None and not _MAC.fullmatch(node.mac):
             text = f'"{node.mac}" is no hardware address; write it like "3c:7c:3f:1a:2b:4d"'
             yield Fault(((*path, "mac"),), text)
-        if node.key_env is not None and not environ.get(node.key_env):
-            text = f'the variable "{node.key_env}" is not set; set it for the daemon'
-            yield Fault(((*path, "key_env"),), text)
+        if node.key_env is not None:
+            yield from _key((*path, "key_env"), node.key_env, environ.get(node.key_env))
         yield from _certificate(path, node, url)
         yield from _offered(path, node)
 
@@ -59,6 +62,20 @@ def _name(path: Path, name: str, seen: dict[str, Path]) -> Iterator[Fault]:
     if first != path:
         text = f'"{name}" is taken by {path_text(first[:2])}; give each node its own name'
         yield Fault((path, first), text)
+
+
+def _key(path: Path, name: str, key: str | None) -> Iterator[Fault]:
+    """Check where the key comes from; text that may itself be the key is not repeated."""
+    if not key:
+        if not _VARIABLE.fullmatch(name):
+            text = "is no name of a variable; write the name of one that holds the key, not the key"
+        elif not _PLAIN_VARIABLE.fullmatch(name):
+            text = (
+                "names no variable that is set; set it for the daemon, and write its name, no key"
+            )
+        else:
+            text = f'the variable "{name}" is not set; set it for the daemon'
+        yield Fault((path,), text)
 
 
 def _once(path: Path, url: NodeUrl, seen: dict[tuple[Address, str], Path]) -> Iterator[Fault]:

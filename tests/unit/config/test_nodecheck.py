@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from sollold.config import Config, LoadArgs, Node, load, validate
+from sollold.config import Config, Flags, LoadArgs, Node, load, validate
 from sollold.config.pin import parse_pin
 from sollold.errors import ConfigError
 
@@ -113,6 +113,79 @@ def test_what_is_no_pin_is_refused(text: str) -> None:
 def test_what_is_wrong_is_told_with_the_remedy(fields: dict[str, Any], line: str) -> None:
     (found,) = faults(**fields)
     assert found.startswith(line)
+
+
+SECRETS = [
+    "http://user:sk-secret@h",
+    "http://sk-secret@h:1/v1",
+    "user:sk-secret@h:1",
+    "user:sk-secret@h://x",
+    "ftp://user:sk-secret@h",
+    "http://h:1/v1?key=sk-secret",
+    "http://h:1?key=sk-secret@x",
+    "h?key=sk-secret://x",
+    "http://h#sk-secret",
+    "http://user:p?sk-secret@h",
+    "http://user:sk-secret@h:1?key=sk-secret#sk-secret",
+    "http://http://user:sk-secret@h",
+]
+
+
+@pytest.mark.parametrize("url", SECRETS)
+def test_a_secret_in_an_address_is_not_repeated(tmp_path: Path, url: str) -> None:
+    file, hosts = tmp_path / "s.toml", tmp_path / "hosts"
+    hosts.write_text(f"{url}\n")
+    file.write_text(
+        f"listen = '{url}'\nnodes = ['{url}']\n[discovery]\nollama_host = '{url}'\n"
+        f"hosts_file = '{hosts}'\n[log]\nlevel = '{url}'\n"
+        f"[http]\norigins = '{url}*.*'\nversion_floor = ['{url}']\n"
+    )
+    lines: list[str] = []
+    for args in (
+        LoadArgs(config=file),
+        LoadArgs(environ={"SOLLOLD_NODES": url, "SOLLOLD_LISTEN__API": url}),
+        LoadArgs(flags=Flags(nodes=(url,), listen=(url,), console=(url,), log_level=url)),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(args)
+        lines += caught.value.problems
+    notes = load(LoadArgs(environ={"OLLAMA_HOST": url, "OLLAMA_ORIGINS": url})).notes
+    assert len(lines) >= 12
+    assert "sk-secret" not in "\n".join([*lines, *notes])
+    assert any("***" in line for line in lines)
+
+
+def test_an_address_is_shown_without_its_secret_parts() -> None:
+    (line,) = faults(url="http://user:sk-secret@h:1/v1?key=k")
+    assert line.startswith('url: "http://***@h:1/v1?***" carries a user or password; put a key in')
+    (line,) = faults(url="http://h:1/v1?key=k")
+    assert line.startswith('url: "http://h:1/v1?***" has a query or fragment')
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sk-secret-123", "is no name of a variable; write the name of one that holds the key"),
+        ("", "is no name of a variable"),
+        ("hf_secret123", "names no variable that is set; set it for the daemon, and write its"),
+        ("AIzaSYsecret", "names no variable that is set"),
+        ("AKIA5SECRET7EXAMPLE0", "names no variable that is set"),
+    ],
+)
+def test_a_key_in_place_of_its_variable_is_not_repeated(text: str, words: str) -> None:
+    (line,) = faults(key_env=text)
+    assert line.startswith(f"key_env: {words}")
+    assert "secret" not in line.lower()
+
+
+def test_a_key_of_another_type_is_not_repeated(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[[nodes]]\nurl = 'https://a'\nkey_env = ['sk-secret']\n")
+    with pytest.raises(ConfigError) as caught:
+        load(LoadArgs(config=file))
+    (line,) = caught.value.problems
+    assert "key_env: expected a text in quotes, got another value; write for example" in line
+    assert "sk-secret" not in line
 
 
 def test_an_authority_must_be_a_file_with_one(tmp_path: Path) -> None:
