@@ -42,7 +42,7 @@ class NodeUrl(NamedTuple):
 
 def parse_listen(text: str) -> Address:
     """Read `host:port`, both required; the ValueError says what to write instead."""
-    if "@" in text or "?" in text:
+    if any(mark in text for mark in "@?#"):
         raise ValueError('has more than host and port; write "127.0.0.1:PORT", for example')
     host, port = _split(text.strip())
     if not host:
