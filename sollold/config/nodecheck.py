@@ -27,6 +27,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN_VARIABLE = re.compile(r"(?=.{1,48}$)[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,15})*")
 """What people call variables. Keys look otherwise, though some could be names."""
 
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]+")
+"""Latin-1 without control characters."""
+
 _USUAL_PORT = {"llama_server": 8080, "openai": 8000}
 
 
@@ -76,6 +79,9 @@ def _key(path: Path, name: str, key: str | None) -> Iterator[Fault]:
         else:
             text = f'the variable "{name}" is not set; set it for the daemon'
         yield Fault((path,), text)
+    elif not _HEADER_VALUE.fullmatch(key):
+        what = f'the variable "{name}" holds a line break or another character no header can carry'
+        yield Fault((path,), f"{what}; set it to the key alone")
 
 
 def _once(path: Path, url: NodeUrl, seen: dict[tuple[Address, str], Path]) -> Iterator[Fault]:

@@ -178,6 +178,24 @@ def test_a_key_in_place_of_its_variable_is_not_repeated(text: str, words: str) -
     assert "secret" not in line.lower()
 
 
+@pytest.mark.parametrize("key", ["sk\nx", "sk-x\n", "sk\r", "s\tk", "s\x00k", "s\x7fk", "s\x85k",
+                                 "\u20ac", "sk\u200b", "sk\udcff"])  # fmt: skip
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    node = Node(url="https://ai.example.org", kind="openai", key_env="CLOUD_KEY")
+    (fault,) = validate(Config(nodes=(node,)), environ={"CLOUD_KEY": key})
+    assert fault.paths == (("nodes", 0, "key_env"),)
+    assert fault.text == (
+        'the variable "CLOUD_KEY" holds a line break or another character no header can carry; '
+        "set it to the key alone"
+    )
+
+
+@pytest.mark.parametrize("key", ["sk-good", "sk good~", "\u00e9"])
+def test_a_key_that_a_header_carries_is_taken(key: str) -> None:
+    node = Node(url="https://ai.example.org", kind="openai", key_env="any.name")
+    assert validate(Config(nodes=(node,)), environ={"any.name": key}) == []
+
+
 def test_a_key_of_another_type_is_not_repeated(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text("[[nodes]]\nurl = 'https://a'\nkey_env = ['sk-secret']\n")
