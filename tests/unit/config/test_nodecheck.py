@@ -232,4 +232,33 @@ def test_faults_have_a_line_and_paths_start_at_their_file(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         load(LoadArgs(config=file))
     (line,) = caught.value.problems
-    assert line.startswith(f"{file}:5: nodes[0].models: expected a table of texts, got a table")
+    assert line == (
+        f'{file}:5: nodes[0].models: expected a table of texts, but "m" is 5; write for example '
+        'models = { "qwen2.5:7b" = "Qwen/Qwen2.5-7B-Instruct" }'
+    )
+    file.write_text(text + "models = { a = 'b', qwen2.5 = 'Qwen' }\n")
+    with pytest.raises(ConfigError) as caught:
+        load(LoadArgs(config=file))
+    assert 'but "qwen2" is a table (a name with a dot needs quotes); write' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        ("'vllm'", 'got "vllm"; llama.cpp\'s own server is "llama_server"; vLLM, LM Studio'),
+        ("'LM Studio'", 'vLLM, LM Studio and clouds are "openai"'),
+        ("'llama'", 'llama.cpp\'s own server is "llama_server"'),
+        ("5", 'vLLM, LM Studio and clouds are "openai"'),
+        ("'llama-server'", 'got "llama-server"; write "llama_server"'),
+        ("'OpenAI'", 'got "OpenAI"; write "openai"'),
+    ],
+)
+def test_the_kinds_are_listed_with_what_is_which(tmp_path: Path, kind: str, remedy: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(f"[[nodes]]\nurl = 'https://a'\nkind = {kind}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(LoadArgs(config=file))
+    (line,) = caught.value.problems
+    assert 'expected one of "ollama", "llama_server", "openai", got' in line
+    assert remedy in line
+    assert "did you mean" not in line
