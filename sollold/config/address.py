@@ -42,6 +42,8 @@ class NodeUrl(NamedTuple):
 
 def parse_listen(text: str) -> Address:
     """Read `host:port`, both required; the ValueError says what to write instead."""
+    if any(mark in text for mark in "@?#"):
+        raise ValueError('has more than host and port; write "127.0.0.1:PORT", for example')
     host, port = _split(text.strip())
     if not host:
         raise ValueError(
@@ -55,16 +57,17 @@ def parse_listen(text: str) -> Address:
 
 def parse_node_url(text: str) -> NodeUrl:
     """Read a node's address in any usual form; the ValueError says what is wrong."""
+    # First, so that no other fault repeats a piece of a secret.
+    if "@" in text:
+        raise ValueError("carries a user or password; put a key in a variable and name it: key_env")
+    if "?" in text or "#" in text:
+        raise ValueError("has a query or fragment; write scheme, host, port and path only")
     scheme, is_url, rest = text.strip().partition("://")
     if not is_url:
         scheme, rest = "http", text.strip()
     scheme = scheme.lower()
     if scheme not in ("http", "https"):
         raise ValueError(f'has the scheme "{scheme}"; write http:// or https://')
-    if "@" in rest:
-        raise ValueError("carries a user or password; put a key in a variable and name it: key_env")
-    if "?" in rest or "#" in rest:
-        raise ValueError("has a query or fragment; write scheme, host, port and path only")
     authority, _, path = rest.partition("/")
     host, port = _split(authority)
     if not host:

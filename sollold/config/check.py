@@ -22,6 +22,7 @@ from sollold.config.keys import Path, path_text, value_at
 from sollold.config.nodecheck import check_nodes
 from sollold.config.schema import LAN_CONSENT, Config
 from sollold.config.sources import origin_fault
+from sollold.config.values import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,7 +88,7 @@ def _listeners(config: Config) -> tuple[list[Bound], list[Fault]]:
             try:
                 bounds.append(Bound(path, parse_listen(text)))
             except ValueError as exc:
-                faults.append(Fault((path,), f'"{text}" {exc}'))
+                faults.append(Fault((path,), f'"{masked(text)}" {exc}'))
     if not config.listen.api:
         text = 'is empty, so no client could connect; write api = "127.0.0.1:11434"'
         faults.append(Fault((("listen", "api"),), text))
@@ -134,7 +135,9 @@ def _lan(config: Config, bounds: list[Bound]) -> Iterator[Fault]:
 def _host_rules(config: Config) -> Iterator[Fault]:
     for name in config.listen.allowed_hosts:
         if not name or "/" in name or any(letter.isspace() for letter in name):
-            text = f'"{name}" is not a host name; write the name alone, like "ai.example.org"'
+            text = (
+                f'"{masked(name)}" is not a host name; write the name alone, like "ai.example.org"'
+            )
             yield Fault((("listen", "allowed_hosts"),), text)
     for network in config.listen.trusted_proxies:
         try:
@@ -154,7 +157,7 @@ def _urls(config: Config) -> tuple[dict[Path, NodeUrl], list[Fault]]:
         try:
             urls[path] = parse_node_url(text)
         except ValueError as exc:
-            faults.append(Fault((path,), f'"{text}" {exc}'))
+            faults.append(Fault((path,), f'"{masked(text)}" {exc}'))
     return urls, faults
 
 
@@ -191,7 +194,7 @@ def _http(config: Config) -> Iterator[Fault]:
     for origin in config.http.origins:
         fault = origin_fault(origin)
         if fault is not None:
-            yield Fault((("http", "origins"),), f'"{origin}" {fault}')
+            yield Fault((("http", "origins"),), f'"{masked(origin)}" {fault}')
     if not _VERSION.fullmatch(config.http.version_floor):
         text = f'"{config.http.version_floor}" is no version; write it like "0.33.0"'
         yield Fault((("http", "version_floor"),), text)

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import msgspec
+from msgspec import inspect
 
 from sollold.config.keys import (
     Key,
@@ -175,7 +176,7 @@ def read_value(key: Key, raw: object) -> Any:
     except msgspec.ValidationError:
         typed = None
     if typed is None or (isinstance(typed, float) and not math.isfinite(typed)):
-        raise ValueError(f"expected {expectation(key)}, got {shown(raw)}; {_remedy(key, raw)}")
+        raise ValueError(f"expected {expectation(key)}, {_got(key, raw)}; {_remedy(key, raw)}")
     return typed
 
 
@@ -216,7 +217,24 @@ def _read_text(key: Key, raw: str) -> object:
     return raw
 
 
+def _got(key: Key, raw: object) -> str:
+    if key.name == "key_env":
+        return "got another value"
+    if isinstance(raw, dict) and any(isinstance(s, inspect.DictType) for s in key.shapes):
+        for name, value in raw.items():
+            if isinstance(value, dict):
+                return f'but "{name}" is a table (a name with a dot needs quotes)'
+            if not isinstance(value, str):
+                return f'but "{name}" is {shown(value)}'
+    return f"got {shown(raw)}"
+
+
 def _remedy(key: Key, raw: object) -> str:
+    if key.path == ("nodes", "kind"):
+        plain = raw.strip().lower().replace("-", "_") if isinstance(raw, str) else ""
+        if plain in choices(key):
+            return f'write "{plain}"'
+        return 'llama.cpp\'s own server is "llama_server"; vLLM, LM Studio and clouds are "openai"'
     if isinstance(raw, str):
         close = difflib.get_close_matches(raw.lower(), choices(key), n=1, cutoff=0.5)
         if close:

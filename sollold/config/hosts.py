@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from sollold.config.address import Address, parse_node_url
 from sollold.config.decode import Origin, Problem
 from sollold.config.node import Node
+from sollold.config.values import masked
 
 if TYPE_CHECKING:
     from pathlib import Path as FilePath
 
 
 def read_hosts(
-    path: FilePath, known: set[Address]
+    path: FilePath, known: set[tuple[Address, str]]
 ) -> tuple[list[tuple[Node, Origin]], list[Problem]]:
-    """Return the file's nodes that are not yet `known`, and every line that is no address."""
+    """Return the file's nodes that are not yet `known` (address and path), and every wrong line."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
@@ -33,9 +34,9 @@ def read_hosts(
         try:
             url = parse_node_url(entry)
         except ValueError as exc:
-            problems.append(Problem(origin, (), f'"{entry}" {exc}'))
+            problems.append(Problem(origin, (), f'"{masked(entry)}" {exc}'))
             continue
-        if url.address not in seen:
-            seen.add(url.address)
+        if (url.address, url.path) not in seen:
+            seen.add((url.address, url.path))
             nodes.append((Node(url=str(url)), origin))
     return nodes, problems

@@ -129,20 +129,21 @@ def _add_hosts(merged: Merged) -> list[Problem]:
     if not file:
         return []
     nodes: tuple[Node, ...] = merged.values.get(("nodes",), ())
-    found, problems = read_hosts(FilePath(file), _addresses(nodes))
+    found, problems = read_hosts(FilePath(file), _places(nodes))
     for index, (_, origin) in enumerate(found, start=len(nodes)):
         merged.origins["nodes", index] = merged.origins["nodes", index, "url"] = origin
     merged.values[("nodes",)] = (*nodes, *(node for node, _ in found))
     return problems
 
 
-def _addresses(nodes: tuple[Node, ...]) -> set[Address]:
-    known: set[Address] = set()
+def _places(nodes: tuple[Node, ...]) -> set[tuple[Address, str]]:
+    known: set[tuple[Address, str]] = set()
     for node in nodes:
         try:
-            known.add(parse_node_url(node.url).address)
+            url = parse_node_url(node.url)
         except ValueError:
             continue
+        known.add((url.address, url.path))
     return known
 
 

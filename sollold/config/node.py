@@ -26,7 +26,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = None
     kind: Annotated[
         Literal["ollama", "llama_server", "openai"] | None,
-        _key("What it speaks; default: found out.", live=True, example='"ollama"'),
+        _key(
+            'What it speaks; vLLM, LM Studio and clouds are "openai". Default: found out.',
+            live=True,
+            example='"ollama"',
+        ),
     ] = None
     slots: Annotated[
         Annotated[int, msgspec.Meta(ge=1)] | None,

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN_VARIABLE = re.compile(r"(?=.{1,48}$)[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,15})*")
+"""What people call variables. Keys look otherwise, though some could be names."""
+
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\xa0-\xff]+")
+"""Latin-1 without control characters."""
+
 _USUAL_PORT = {"llama_server": 8080, "openai": 8000}
 
 
@@ -31,21 +38,20 @@ def check_nodes(
 ) -> Iterator[Fault]:
     """Return everything that is wrong with nodes whose types and addresses are right."""
     names: dict[str, Path] = {}
-    addresses: dict[Address, Path] = {}
+    places: dict[tuple[Address, str], Path] = {}
     for index, node in enumerate(nodes):
         path: Path = ("nodes", index)
         url = urls.get((*path, "url"))
         if node.name is not None:
             yield from _name((*path, "name"), node.name, names)
         if url is not None:
-            yield from _once((*path, "url"), url.address, addresses)
+            yield from _once((*path, "url"), url, places)
             yield from _port(path, node, url)
         if node.mac is not None and not _MAC.fullmatch(node.mac):
             text = f'"{node.mac}" is no hardware address; write it like "3c:7c:3f:1a:2b:4d"'
             yield Fault(((*path, "mac"),), text)
-        if node.key_env is not None and not environ.get(node.key_env):
-            text = f'the variable "{node.key_env}" is not set; set it for the daemon'
-            yield Fault(((*path, "key_env"),), text)
+        if node.key_env is not None:
+            yield from _key((*path, "key_env"), node.key_env, environ.get(node.key_env))
         yield from _certificate(path, node, url)
         yield from _offered(path, node)
 
@@ -61,10 +67,27 @@ def _name(path: Path, name: str, seen: dict[str, Path]) -> Iterator[Fault]:
         yield Fault((path, first), text)
 
 
-def _once(path: Path, address: Address, seen: dict[Address, Path]) -> Iterator[Fault]:
-    first = seen.setdefault(address, path)
+def _key(path: Path, name: str, key: str | None) -> Iterator[Fault]:
+    """Check where the key comes from; text that may itself be the key is not repeated."""
+    if not key:
+        if not _VARIABLE.fullmatch(name):
+            text = "is no name of a variable; write the name of one that holds the key, not the key"
+        elif not _PLAIN_VARIABLE.fullmatch(name):
+            text = (
+                "names no variable that is set; set it for the daemon, and write its name, no key"
+            )
+        else:
+            text = f'the variable "{name}" is not set; set it for the daemon'
+        yield Fault((path,), text)
+    elif not _HEADER_VALUE.fullmatch(key):
+        what = f'the variable "{name}" holds a line break or another character no header can carry'
+        yield Fault((path,), f"{what}; set it to the key alone")
+
+
+def _once(path: Path, url: NodeUrl, seen: dict[tuple[Address, str], Path]) -> Iterator[Fault]:
+    first = seen.setdefault((url.address, url.path), path)
     if first != path:
-        text = f"{address} is {path_text(first[:2])} already; remove one of the two"
+        text = f"{url.address}{url.path} is {path_text(first[:2])} already; remove one of the two"
         yield Fault((path, first), text)
 
 

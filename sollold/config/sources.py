@@ -15,6 +15,7 @@ from sollold.config.decode import Layer, Origin, Problem
 from sollold.config.keys import Key, Path, config_keys
 from sollold.config.locate import locate
 from sollold.config.schema import NOT_YET
+from sollold.config.values import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,7 +109,9 @@ def ollama_layer(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
             notes.append(f"OLLAMA_HOST is ignored: it {exc}")
     origins = _split(environ.get("OLLAMA_ORIGINS", ""))
     usable = [origin for origin in origins if origin_fault(origin) is None]
-    notes += [f'OLLAMA_ORIGINS: "{text}" is ignored' for text in origins if text not in usable]
+    notes += [
+        f'OLLAMA_ORIGINS: "{masked(text)}" is ignored' for text in origins if text not in usable
+    ]
     if usable:
         layer.add(("http", "origins"), usable)
     return layer, notes

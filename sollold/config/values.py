@@ -56,6 +56,17 @@ def size_text(size_bytes: int) -> str:
     return str(size_bytes)
 
 
+def masked(text: str) -> str:
+    """Write an address without what may be secret: user and password, query, fragment."""
+    head, is_url, rest = text.partition("://")
+    if not is_url or any(mark in head for mark in "@?#"):
+        head, is_url, rest = "", "", text
+    _, has_user, place = rest.rpartition("@")
+    mark = next((letter for letter in place if letter in "?#"), "")
+    place = place.partition(mark)[0] + f"{mark}***" if mark else place
+    return f"{head}{is_url}{'***@' if has_user else ''}{place}"
+
+
 def toml_text(value: object) -> str:
     """Write a value as TOML would, on one line; of a table only that it is one."""
     if isinstance(value, dict):
@@ -70,6 +81,12 @@ def toml_text(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Write a value for an error message: as TOML, shortened."""
-    text = toml_text(value)
+    """Write a value for an error message: as TOML, without secrets of addresses, shortened."""
+    text = toml_text(_without_secrets(value))
     return text if len(text) <= _SHOWN_LENGTH else text[: _SHOWN_LENGTH - 3] + "..."
+
+
+def _without_secrets(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return [_without_secrets(item) for item in value]
+    return masked(value) if isinstance(value, str) else value

@@ -1,7 +1,8 @@
 """Who is a node: identity, the sources that vouch for each, and who turned out to be the same.
 
 Owns the records' membership. Two candidates are one node when they share a URL, or an address, port
-and path; all addresses of this machine count as one. This daemon itself never becomes a node.
+and path, and nothing that was written about them differs (`sollold.nodes.same`); all addresses of
+this machine count as one. This daemon itself never becomes a node.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from sollold.core.model import NodeId, NodeKind
 from sollold.nodes.own import is_literal, normal_literal
 from sollold.nodes.records import Record
+from sollold.nodes.same import is_written, may_be_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +52,8 @@ class Members:
         self._max_nodes = max_nodes
         self._records: dict[NodeId, Record] = {}
         self._urls: dict[str, Record] = {}
-        self._sockets: dict[_Socket, Record] = {}
+        self._sockets: dict[_Socket, list[Record]] = {}
+        """Several share a socket where what was written keeps them apart."""
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records.values())
@@ -68,7 +71,7 @@ class Members:
         if self._is_daemon(place):
             _log_own(candidate)
             return None
-        record = self._find(place)
+        record = self._find(candidate, place)
         if record is None:
             return self._create(candidate, place, now_s)
         self._urls[str(place)] = record
@@ -79,14 +82,13 @@ class Members:
     def reconcile(self, source: str, candidates: Iterable[Candidate], now_s: float) -> None:
         """Make these candidates all that the source vouches for."""
         places = [(candidate, candidate.place()) for candidate in candidates]
-        wanted = {str(place) for _, place in places}
-        kept = {id(self._urls[url]) for url in wanted & self._urls.keys()}
+        kept = {id(self._find_url(candidate, place)) for candidate, place in places}
         for record in tuple(self):
             if source in record.claims and id(record) not in kept:
                 self._unclaim(record, source)
         added: dict[int, Candidate] = {}
         for candidate, place in places:
-            known = self._find(place)
+            known = self._find(candidate, place)
             if known is not None and id(known) in added:
                 names = [c.name or c.url for c in (added[id(known)], candidate)]
                 log.warning("%s and %s are the same node, named twice in %s", *names, source)
@@ -94,6 +96,10 @@ class Members:
             taken = self.add(candidate, now_s)
             if taken is not None:
                 added[id(taken)] = candidate
+        for record in tuple(self):
+            # Settings that kept two apart may be the same now.
+            if self.get(record.id) is record:
+                self._merge_with_twin(record)
 
     def drop(self, record: Record, text: str) -> None:
         """Forget a node."""
@@ -121,11 +127,8 @@ class Members:
         )
         self._forget_sockets(record)
         self._audience.changed(record)
-        twin = next((t for key in self._keys(record) if (t := self._sockets.get(key))), None)
-        for key in self._keys(record):
-            self._sockets.setdefault(key, record)
-        if twin is not None:
-            self._merge(record, twin)
+        self._hold_sockets(record)
+        self._merge_with_twin(record)
 
     def set_kind(self, record: Record, kind: NodeKind) -> None:
         """Note what a record turned out to speak; a name made of that changes with it."""
@@ -141,11 +144,19 @@ class Members:
                 addresses, record.addresses = record.addresses, ()
                 self.set_addresses(record, addresses)
 
-    def _find(self, place: NodeUrl) -> Record | None:
-        record = self._urls.get(str(place))
+    def _find(self, candidate: Candidate, place: NodeUrl) -> Record | None:
+        record = self._find_url(candidate, place)
         if record is None and is_literal(place.address.host):
-            record = self._sockets.get(self._socket(place.address.host, place))
+            holders = self._sockets.get(self._socket(place.address.host, place), ())
+            record = next((r for r in holders if may_be_one([candidate], r.claims.values())), None)
         return record
+
+    def _find_url(self, candidate: Candidate, place: NodeUrl) -> Record | None:
+        """Return the node of a URL, unless it was merged with one that now has other settings."""
+        record = self._urls.get(str(place))
+        if record is None or str(record.place) == str(place):
+            return record
+        return record if may_be_one([candidate], record.claims.values()) else None
 
     def _is_daemon(self, place: NodeUrl) -> bool:
         host, port = place.address
@@ -185,10 +196,20 @@ class Members:
         record.claims = {name: claim for name, claim in record.claims.items() if name != source}
         self._settle(record)
 
+    def _merge_with_twin(self, record: Record) -> None:
+        claims = record.claims.values()
+        for key in self._keys(record):
+            for twin in self._sockets.get(key, ()):
+                if twin is not record and may_be_one(claims, twin.claims.values()):
+                    self._merge(record, twin)
+                    return
+
     def _merge(self, one: Record, other: Record) -> None:
         """Make two records of one server one; the better named survives."""
         winner, loser = sorted((one, other), key=self._precedence)
-        log.info("%s and %s are the same server", winner.id, loser.id)
+        is_both = is_written(winner.claims.values()) and is_written(loser.claims.values())
+        level = logging.WARNING if is_both else logging.INFO
+        log.log(level, "%s and %s are the same server, used as %s", winner.id, loser.id, winner.id)
         urls = [url for url, record in self._urls.items() if record is loser]
         claims, addresses = loser.claims, loser.addresses
         self.drop(loser, f"it is the same server as {winner.id}")
@@ -201,8 +222,7 @@ class Members:
             winner.adopt(loser)
         merged = dict.fromkeys((*winner.addresses, *addresses))
         winner.addresses = tuple(merged)
-        for key in self._keys(winner):
-            self._sockets[key] = winner
+        self._hold_sockets(winner)
         self._settle(winner)
 
     def _precedence(self, record: Record) -> tuple[bool, int, int]:
@@ -232,8 +252,18 @@ class Members:
     def _socket(self, address: str, place: NodeUrl) -> _Socket:
         return self.own.machine(address), place.address.port, place.path
 
+    def _hold_sockets(self, record: Record) -> None:
+        for key in self._keys(record):
+            holders = self._sockets.setdefault(key, [])
+            if record not in holders:
+                holders.append(record)
+
     def _forget_sockets(self, record: Record) -> None:
-        self._sockets = {k: other for k, other in self._sockets.items() if other is not record}
+        for key, holders in tuple(self._sockets.items()):
+            if record in holders:
+                holders.remove(record)
+                if not holders:
+                    del self._sockets[key]
 
 
 def _id(candidate: Candidate, place: NodeUrl, found: NodeKind | None = None) -> NodeId:

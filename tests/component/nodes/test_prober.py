@@ -819,13 +819,9 @@ async def test_the_sources_are_read_and_the_hosts_file_again_when_it_changes(
 async def test_two_names_of_one_server_become_one_node_while_probing() -> None:
     names = {"a.lan": ["127.0.0.1"], "b.lan": ["127.0.0.1"]}
     async with FakeNode() as node, Bench(names=names) as bench:
-        bench.registry.reconcile(
-            "config",
-            [
-                Candidate(url=f"{name}.lan:{node.port}", source="config", name=name)
-                for name in ("a", "b")
-            ],
-        )
+        for name, source in (("a", "config"), ("b", "OLLAMA_HOST")):
+            candidate = Candidate(url=f"{name}.lan:{node.port}", source=source, name=name)
+            bench.registry.reconcile(source, [candidate])
         async with bench.running():
             await bench.until(lambda: len(bench.registry.fleet().nodes) == 1)
             await bench.until_state(NodeState.UP, "a")

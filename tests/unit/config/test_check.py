@@ -138,11 +138,15 @@ def test_names_and_addresses_of_nodes_are_their_own() -> None:
             Node(url="b", name="One"),
             Node(url="http://a:11434", name="three"),
             Node(url="a:8080"),
+            Node(url="a:8080/one"),
+            Node(url="http://a:8080/two"),
+            Node(url="http://a:8080/two/v1"),
         )
     )
     assert found == [
         'nodes.1.name: "One" is taken by nodes[0]; give each node its own name',
         "nodes.2.url: a:11434 is nodes[0] already; remove one of the two",
+        "nodes.6.url: a:8080/two is nodes[5] already; remove one of the two",
     ]
 
 

@@ -347,6 +347,13 @@ def test_the_hosts_file_adds_nodes_that_are_not_configured(tmp_path: Path) -> No
     assert result.origin("nodes[1].url").source == "hosts file"
 
 
+def test_another_path_is_another_node_in_the_hosts_file_too(tmp_path: Path) -> None:
+    write(tmp_path / "hosts", "http://gpu:1/a\nhttp://gpu:1/b/\ngpu:1/c\ngpu:1/b\n")
+    text = "[discovery]\nhosts_file = 'hosts'\n[[nodes]]\nurl = 'gpu:1/a'"
+    urls = [node.url for node in loaded(tmp_path, text).config.nodes]
+    assert urls == ["http://gpu:1/a", "http://gpu:1/b", "http://gpu:1/c"]
+
+
 def test_a_missing_or_binary_hosts_file_is_told(tmp_path: Path) -> None:
     text = "[discovery]\nhosts_file = 'hosts'\n"
     assert only(tmp_path, text).startswith(f"{tmp_path}/hosts: cannot be read: No such file")

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from sollold.core import health as h
-from sollold.core.model import NodeId, NodeState
+from sollold.core.model import NodeId, NodeKind, NodeState
 from sollold.nodes.candidates import Candidate
+from sollold.nodes.offer import Offer
 from sollold.nodes.own import OwnAddresses
+from sollold.nodes.tls import Trust
 from tests.unit.nodes.support import OWN, Bench, model
 
 OK = h.ProbeOk(0.004)
@@ -141,17 +143,92 @@ def test_further_loopback_addresses_are_servers_of_their_own(bench: Bench) -> No
     assert len(bench.ids()) == 2
 
 
-def test_two_configured_names_for_one_server_become_the_first(bench: Bench) -> None:
-    bench.registry.reconcile(
-        "config",
-        [
-            Candidate(url="a.lan", source="config", name="a"),
-            Candidate(url="b.lan", source="config", name="b"),
-        ],
-    )
-    bench.registry.set_addresses(NodeId("b"), ["10.0.0.1"])
-    bench.registry.set_addresses(NodeId("a"), ["10.0.0.1"])
+def test_configured_names_for_one_address_stay_apart(bench: Bench) -> None:
+    vhosts = [
+        Candidate(url="https://alpha.example", source="config", name="alpha"),
+        Candidate(url="https://beta.example", source="config", name="beta"),
+        Candidate(url="https://Beta.example.", source="hosts file"),
+    ]
+    bench.registry.reconcile("config", vhosts[:2])
+    bench.registry.reconcile("hosts file", vhosts[2:])
+    for node in bench.ids():
+        bench.registry.set_addresses(NodeId(node), ["10.0.0.1"])
+    assert bench.ids() == ["alpha", "beta"]
+    assert bench.registry.fleet().nodes[1].found_by == ("config", "hosts file")
+    # What was found there belongs to the first, and to the next once that is gone.
+    assert bench.add("https://10.0.0.1", "OLLAMA_HOST") == "alpha"
+    bench.registry.reconcile("OLLAMA_HOST", [])
+    bench.registry.reconcile("config", vhosts[1:2])
+    assert bench.ids() == ["beta"]
+    assert bench.add("https://10.0.0.1:443", "localhost") == "beta"
+
+
+APART: list[dict[str, Any]] = [
+    {"key_env": "K"},
+    {"kind": NodeKind.OPENAI},
+    {"offer": Offer(names=(("m", "M"),))},
+    {"trust": Trust(pin=b"x" * 32)},
+    {"tier": 1},
+    {"slots": 3},
+]
+
+
+@pytest.mark.parametrize("fields", APART, ids=lambda fields: next(iter(fields)))
+@pytest.mark.parametrize("first", ["127.0.0.1:11500", "localhost:11500"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_other_settings_keep_spellings_of_one_server_apart(
+    bench: Bench, fields: dict[str, Any], first: str, *, is_first: bool
+) -> None:
+    urls = {"127.0.0.1:11500", "localhost:11500"}
+    (second,) = urls - {first}
+
+    def configure(one: dict[str, Any], other: dict[str, Any]) -> None:
+        nodes = [*configured(first, name="a", **one), *configured(second, name="b", **other)]
+        bench.registry.reconcile("config", nodes)
+        for view in bench.registry.fleet().nodes:
+            bench.registry.set_addresses(view.id, ["127.0.0.1"])
+
+    differing = (fields, {}) if is_first else ({}, fields)
+    configure(*differing)
+    assert bench.ids() == ["a", "b"]
+    # A reload may make them alike, and differ again.
+    configure({}, {})
     assert bench.ids() == ["a"]
+    configure(*differing)
+    assert sorted(bench.ids()) == ["a", "b"]
+    bench.registry.reconcile("config", configured(second, name="b", **differing[1]))
+    assert bench.ids() == ["b"]
+
+
+def test_one_configured_server_spelled_twice_is_one_and_told(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.add("localhost:11500", name="a")
+    bench.registry.set_addresses(NodeId("a"), ["127.0.0.1"])
+    bench.add("127.0.0.1:11500", "localhost", is_silent=True)
+    assert not caplog.records
+    bench.add("127.0.0.1:11600", name="b")
+    bench.add("localhost:11600", name="c")
+    bench.registry.set_addresses(NodeId("c"), ["127.0.0.1"])
+    assert bench.ids() == ["a", "b"]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == "b and c are the same server, used as b"
+
+
+def test_a_line_of_the_hosts_file_says_nothing_of_tier_and_slots(bench: Bench) -> None:
+    bench.add("10.0.0.1", "hosts file")
+    bench.add("gpu.lan", name="gpu", tier=1, slots=3)
+    bench.registry.set_addresses(NodeId("gpu"), ["10.0.0.1"])
+    assert bench.ids() == ["gpu"]
+
+
+def test_a_host_of_the_hosts_file_is_taken_from_configuration(bench: Bench) -> None:
+    bench.add("https://gpu.lan:8443", name="gpu", kind=NodeKind.OPENAI, key_env="K")
+    line = bench.add("GPU.lan:8443", "hosts file")
+    for node in ("gpu", line):
+        bench.registry.set_addresses(NodeId(node), ["10.0.0.1"])
+    assert bench.ids() == ["gpu"]
 
 
 def test_reconcile_adds_keeps_and_removes(bench: Bench) -> None:
