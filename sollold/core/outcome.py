@@ -59,6 +59,13 @@ _CALLER_403 = re.compile(
 )
 _LOADING = re.compile(r"Loading model", re.IGNORECASE)
 
+_INCAPABLE = re.compile(
+    r"""\S+\ does\ not\ support
+        (?:\s+(?:tools|thinking|insert|vision|generate|chat|completions?))+\s*""",
+    re.VERBOSE,
+)
+"""Ollama's words for what a model cannot do there: `"X"` or `X`, and one capability or several."""
+
 _OK = Verdict(fault=Fault.NONE, may_retry=False, reached_engine=True, code="ok")
 _CALLER = Verdict(fault=Fault.CLIENT, may_retry=False, reached_engine=True, code="caller")
 
@@ -116,6 +123,11 @@ def _judge_5xx(status: int, text: str, retry_after_s: float | None) -> Verdict:
 def judge_error_line(text: str) -> Verdict:
     """Judge an error told inside a 200 stream before any content: as the 500 it would have been."""
     return _judge_5xx(500, text[:_MAX_TEXT_CHARS], None)
+
+
+def is_incapable(status: int, text: str) -> bool:
+    """Whether a reply says that the engine's copy of the model lacks a capability."""
+    return status == 400 and _INCAPABLE.fullmatch(text[:_MAX_TEXT_CHARS]) is not None
 
 
 def is_same_refusal(first: tuple[int, str], second: tuple[int, str]) -> bool:

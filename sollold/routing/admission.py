@@ -136,6 +136,12 @@ class Admission:
         kind = views[node].kind if node in views else None
         return frozenset(view.id for view in views.values() if view.kind is kind) | {node}
 
+    def has_other_kind(self, waiting: WaitingRequest, node: NodeId, left: set[NodeId]) -> bool:
+        """Whether a node of another kind may serve a request, none of those `left`. No await."""
+        others = frozenset(self._views) - self.alike(node) - left
+        views = [self._views[other] for other in others]
+        return any(view.is_routable and _holds(view, waiting) for view in views)
+
     def submit(
         self,
         waiting: WaitingRequest,

@@ -22,7 +22,8 @@ _CUT_ANSWER = Verdict(fault=Fault.NODE, may_retry=True, reached_engine=True, cod
 _REDIRECT = Verdict(
     fault=Fault.MISCONFIGURED, may_retry=True, reached_engine=False, code="redirect"
 )
-_UNSUPPORTED = Verdict(fault=Fault.ENGINE, may_retry=True, reached_engine=False, code="unsupported")
+UNSUPPORTED = Verdict(fault=Fault.ENGINE, may_retry=True, reached_engine=False, code="unsupported")
+UNSUPPORTED_TEXT = "its engine cannot do this"
 _LONGEST_RETRY_AFTER_S = 3600
 _LONGEST_NUMBER = 12
 
@@ -45,7 +46,7 @@ def judge(attempt: Attempt) -> Judgement:
     if status >= 400:
         text = error_text(b"".join(attempt.held))
         if attempt.is_unsupported:
-            return Judgement(_UNSUPPORTED, text, "its engine cannot do this")
+            return Judgement(UNSUPPORTED, text, UNSUPPORTED_TEXT)
         verdict = judge_status(status, text, retry_after_s=_retry_after_s(attempt))
         if verdict.fault is Fault.CLIENT:
             return Judgement(verdict, text)

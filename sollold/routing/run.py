@@ -10,11 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sollold.core.model import TaskKind
-from sollold.core.outcome import Fault, Verdict
+from sollold.core.outcome import Fault, Verdict, is_incapable
 from sollold.routing.attempt import Attempt
 from sollold.routing.delivery import Delivery
 from sollold.routing.job import ClientReply, Job, WholeAnswer
-from sollold.routing.judge import judge, judge_error
+from sollold.routing.judge import UNSUPPORTED, UNSUPPORTED_TEXT, judge, judge_error
 from sollold.routing.loads import LoadWait
 from sollold.routing.place import Place
 from sollold.routing.record import Failure, Outcome, Phase
@@ -236,6 +236,8 @@ class RequestRun:
             self._give_up(attempt, judge_error(attempt), attempt.error.message)
             return False
         verdict, text, reason = judge(attempt)
+        if verdict.fault is Fault.CLIENT and self._may_be_done_elsewhere(attempt, text):
+            verdict, reason = UNSUPPORTED, UNSUPPORTED_TEXT
         if verdict.fault in (Fault.NONE, Fault.CLIENT):
             return True
         if self._tried.is_second_opinion(attempt, text):
@@ -245,6 +247,15 @@ class RequestRun:
         self._tried.note_reply(attempt, verdict, text, reason)
         self._give_up(attempt, verdict, reason)
         return False
+
+    def _may_be_done_elsewhere(self, attempt: Attempt, text: str) -> bool:
+        """Whether an engine lacks a capability that another kind of engine may have. No await."""
+        if not attempt.is_over or not is_incapable(attempt.status, text):
+            return False
+        # One that is loading is waited for.
+        left = self._tried.excluded - self._tried.loading
+        waiting, node = self._place.waiting, attempt.grant.node
+        return self._kit.admission.has_other_kind(waiting, node, left)
 
     def _give_up(self, attempt: Attempt, verdict: Verdict, text: str) -> None:
         """Drop an attempt that failed before commit and ask for another node. No await."""
@@ -294,7 +305,7 @@ class RequestRun:
             raise error
         self.record.node = attempt.grant.node
         self.record.status = attempt.status
-        if attempt.is_unsupported:
+        if attempt.is_unsupported or attempt is self._tried.incapable:
             self.record.outcome = Outcome.CALLER
         return WholeAnswer(attempt, attempt.take_held())
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sollold.core.outcome import Fault, is_same_refusal, judge_error_line, judge_status
+from sollold.core.outcome import (
+    Fault,
+    is_incapable,
+    is_same_refusal,
+    judge_error_line,
+    judge_status,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +56,27 @@ def test_retry_after_is_kept() -> None:
 def test_error_line_is_judged_as_a_500() -> None:
     assert judge_error_line("an error was encountered: unexpected EOF").fault is Fault.NODE
     assert judge_error_line("invalid format: x").fault is Fault.CLIENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"tiny" does not support thinking',
+        '"tiny" does not support chat',
+        "registry.ollama.ai/library/tiny:latest does not support tools",
+        "registry.ollama.ai/library/tiny:latest does not support completion\ninsert",
+        "tiny does not support vision",
+    ],
+)
+def test_a_missing_capability_is_told_by_its_words(text: str) -> None:
+    assert is_incapable(400, text)
+    assert not is_incapable(500, text)
+    assert not is_incapable(400, f"{text} yet")
+
+
+def test_other_refusals_are_no_missing_capability() -> None:
+    assert not is_incapable(400, "raw mode does not support template, system, or context")
+    assert not is_incapable(400, '"tiny" does not support embeddings')
 
 
 def test_same_refusal_needs_status_and_text() -> None:
