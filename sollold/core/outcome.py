@@ -26,6 +26,8 @@ class Fault(StrEnum):
     STALE_FACTS = "stale_facts"
     ENGINE = "engine"
     """Nobody: this sort of engine cannot do it, another may."""
+    DENIED = "denied"
+    """Nobody: our account there may not do this, another node may."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,16 +83,24 @@ def _not_now(code: str, fault: Fault, retry_after_s: float | None) -> Verdict:
 
 
 def judge_status(
-    status: int, text: str, *, retry_after_s: float | None = None, is_listed: bool = True
+    status: int,
+    text: str,
+    *,
+    retry_after_s: float | None = None,
+    is_listed: bool = True,
+    is_ollama: bool = True,
 ) -> Verdict:
     """Judge a complete reply by its status and error text.
 
     `text` is the error message (or the raw body); `is_listed` says whether the registry believes
-    that the node holds the model.
+    that the node holds the model. Where the node is no Ollama (`is_ollama`) a 403 is about this
+    model or this request: a key that is no good gets a 401.
     """
     if status < 400:
         return _OK
     text = text[:_MAX_TEXT_CHARS]
+    if status == 403 and not is_ollama:
+        return _not_now("denied", Fault.DENIED, None)
     if status >= 500:
         return _judge_5xx(status, text, retry_after_s)
     return _judge_4xx(status, text, retry_after_s, is_listed=is_listed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sollold.core.assign import assign, expected_wait_s, recall_target
+from sollold.core.model import NodeKind
 from sollold.errors import Draining, NoEligibleNode, QueueFull, QueueTimeout
 from sollold.wire.errors import QUEUE_FULL_TEXT
 
@@ -129,6 +130,11 @@ class Admission:
     def view(self, node: NodeId) -> NodeView | None:
         """Return a node as decisions see it; None when it left. No await."""
         return self._views.get(node)
+
+    def is_ollama(self, node: NodeId) -> bool:
+        """Whether a node is an Ollama, as one that has left may have been. No await."""
+        view = self._views.get(node)
+        return view is None or view.kind is NodeKind.OLLAMA
 
     def alike(self, node: NodeId) -> frozenset[NodeId]:
         """Return the nodes of the same kind, itself included. No await."""

@@ -40,14 +40,15 @@ class Judgement(NamedTuple):
     reason: str = ""
 
 
-def judge(attempt: Attempt) -> Judgement:
+def judge(attempt: Attempt, *, is_ollama: bool = True) -> Judgement:
     """Judge a reply before it is committed."""
     status = attempt.status
     if status >= 400:
         text = error_text(b"".join(attempt.held))
         if attempt.is_unsupported:
             return Judgement(UNSUPPORTED, text, UNSUPPORTED_TEXT)
-        verdict = judge_status(status, text, retry_after_s=_retry_after_s(attempt))
+        retry_after_s = _retry_after_s(attempt)
+        verdict = judge_status(status, text, retry_after_s=retry_after_s, is_ollama=is_ollama)
         if verdict.fault is Fault.CLIENT:
             return Judgement(verdict, text)
         return Judgement(verdict, text, f"answered {status}{_known(text)}")

@@ -21,6 +21,9 @@ from sollold.routing.record import Failure, Outcome, Phase
 from sollold.routing.sending import begin
 from sollold.routing.tried import Tried
 from sollold.routing.vigil import Vigil
+from sollold.upstream.exchange import Head
+from sollold.wire.errors import error_body
+from sollold.wire.refusal import has_error_text
 
 if TYPE_CHECKING:
     from sollold.core.model import Grant
@@ -235,7 +238,8 @@ class RequestRun:
         if attempt.error is not None:
             self._give_up(attempt, judge_error(attempt), attempt.error.message)
             return False
-        verdict, text, reason = judge(attempt)
+        is_ollama = self._kit.admission.is_ollama(attempt.grant.node)
+        verdict, text, reason = judge(attempt, is_ollama=is_ollama)
         if verdict.fault is Fault.CLIENT and self._may_be_done_elsewhere(attempt, text):
             verdict, reason = UNSUPPORTED, UNSUPPORTED_TEXT
         if verdict.fault in (Fault.NONE, Fault.CLIENT):
@@ -305,9 +309,15 @@ class RequestRun:
             raise error
         self.record.node = attempt.grant.node
         self.record.status = attempt.status
-        if attempt.is_unsupported or attempt is self._tried.incapable:
+        if self._tried.is_about_request(attempt):
             self.record.outcome = Outcome.CALLER
-        return WholeAnswer(attempt, attempt.take_held())
+        body = attempt.take_held()
+        if attempt in self._tried.denied and not has_error_text(body):
+            # A front end's page is no answer in any dialect.
+            text = f"{attempt.grant.node} answered {attempt.status}"
+            body, content_type = error_body(self.job.route.dialect, attempt.status, text)
+            attempt.head = Head(attempt.status, [(b"Content-Type", content_type.encode())])
+        return WholeAnswer(attempt, body)
 
     def _accuse(self) -> None:
         """Count server errors against their nodes: no second node gave the same answer."""

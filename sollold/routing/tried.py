@@ -23,6 +23,7 @@ class Tried:
     """The memory of one run. Every method is synchronous."""
 
     __slots__ = (
+        "denied",
         "error",
         "excluded",
         "frozen",
@@ -46,6 +47,8 @@ class Tried:
         """Attempts that got as far as an engine."""
         self.replies: list[tuple[Attempt, str]] = []
         """Nodes' own refusals, with their texts."""
+        self.denied: set[Attempt] = set()
+        """Replies of nodes that our account may not ask for this."""
         self.incapable: Attempt | None = None
         """An engine's own word that it cannot do this; the answer if no other kind does."""
         self.error: UpstreamError | None = None
@@ -70,6 +73,8 @@ class Tried:
         elif attempt.status >= 400:
             if verdict.fault is Fault.ENGINE and not attempt.is_unsupported:
                 self.incapable = self.incapable or attempt
+            if verdict.fault is Fault.DENIED:
+                self.denied.add(attempt)
             self.replies.append((attempt, text))
         else:
             self.error = UpstreamError(f"{node}: {text}")
@@ -116,6 +121,10 @@ class Tried:
         if asked or self.error is not None:
             return asked[-1] if asked else None
         return told[-1] if told else None
+
+    def is_about_request(self, attempt: Attempt) -> bool:
+        """Whether a reply to pass on says something about the request, and not about its node."""
+        return attempt.is_unsupported or attempt is self.incapable or attempt in self.denied
 
     def leave(self, attempt: Attempt) -> None:
         """Leave a node whose engine may be at work on the prompt."""

@@ -49,6 +49,13 @@ def test_a_missing_model_that_was_never_listed_is_the_callers() -> None:
     assert judge_status(404, "model 'x' not found", is_listed=False).fault is Fault.CLIENT
 
 
+@pytest.mark.parametrize("text", ["", "You are not allowed to sample from this model"])
+def test_a_403_of_another_engine_is_about_the_model(text: str) -> None:
+    verdict = judge_status(403, text, is_ollama=False)
+    assert (verdict.fault, verdict.may_retry, verdict.reached_engine) == (Fault.DENIED, True, False)
+    assert judge_status(401, text, is_ollama=False).fault is Fault.MISCONFIGURED
+
+
 def test_retry_after_is_kept() -> None:
     assert judge_status(429, "", retry_after_s=7.0).retry_after_s == 7.0
 
