@@ -43,6 +43,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     retry_after_s: float | None = None
 
+    @property
+    def is_unfit(self) -> bool:
+        """Whether the node is sound, and only cannot or may not do what is asked."""
+        return self.fault in (Fault.ENGINE, Fault.DENIED)
+
 
 _CALLER_5XX = re.compile(
     r"""option\ "[^"]*"\ must\ be\ of\ type

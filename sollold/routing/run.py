@@ -266,7 +266,9 @@ class RequestRun:
         node = attempt.grant.node
         self._live.remove(attempt)
         attempt.drop()
-        self.record.failures.append(Failure(node, verdict.code, text))
+        self.record.failures.append(
+            Failure(node, verdict.code, text, is_nodes=not verdict.is_unfit)
+        )
         if not self._tried.note_failure(attempt, verdict, text):
             self._kit.blame(attempt, verdict, text)
         if verdict.fault is Fault.ENGINE:

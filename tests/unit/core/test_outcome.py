@@ -53,7 +53,9 @@ def test_a_missing_model_that_was_never_listed_is_the_callers() -> None:
 def test_a_403_of_another_engine_is_about_the_model(text: str) -> None:
     verdict = judge_status(403, text, is_ollama=False)
     assert (verdict.fault, verdict.may_retry, verdict.reached_engine) == (Fault.DENIED, True, False)
+    assert verdict.is_unfit
     assert judge_status(401, text, is_ollama=False).fault is Fault.MISCONFIGURED
+    assert not judge_status(401, text, is_ollama=False).is_unfit
 
 
 def test_retry_after_is_kept() -> None:
