@@ -26,6 +26,8 @@ class Fault(StrEnum):
     STALE_FACTS = "stale_facts"
     ENGINE = "engine"
     """Nobody: this sort of engine cannot do it, another may."""
+    DENIED = "denied"
+    """Nobody: our account there may not do this, another node may."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reached_engine: bool
     code: str
     retry_after_s: float | None = None
+
+    @property
+    def is_unfit(self) -> bool:
+        """Whether the node is sound, and only cannot or may not do what is asked."""
+        return self.fault in (Fault.ENGINE, Fault.DENIED)
 
 
 _CALLER_5XX = re.compile(
@@ -59,6 +66,13 @@ _CALLER_403 = re.compile(
 )
 _LOADING = re.compile(r"Loading model", re.IGNORECASE)
 
+_INCAPABLE = re.compile(
+    r"""\S+\ does\ not\ support
+        (?:\s+(?:tools|thinking|insert|vision|generate|chat|completions?))+\s*""",
+    re.VERBOSE,
+)
+"""Ollama's words for what a model cannot do there: `"X"` or `X`, and one capability or several."""
+
 _OK = Verdict(fault=Fault.NONE, may_retry=False, reached_engine=True, code="ok")
 _CALLER = Verdict(fault=Fault.CLIENT, may_retry=False, reached_engine=True, code="caller")
 
@@ -74,16 +88,24 @@ def _not_now(code: str, fault: Fault, retry_after_s: float | None) -> Verdict:
 
 
 def judge_status(
-    status: int, text: str, *, retry_after_s: float | None = None, is_listed: bool = True
+    status: int,
+    text: str,
+    *,
+    retry_after_s: float | None = None,
+    is_listed: bool = True,
+    is_ollama: bool = True,
 ) -> Verdict:
     """Judge a complete reply by its status and error text.
 
     `text` is the error message (or the raw body); `is_listed` says whether the registry believes
-    that the node holds the model.
+    that the node holds the model. Where the node is no Ollama (`is_ollama`) a 403 is about this
+    model or this request: a key that is no good gets a 401.
     """
     if status < 400:
         return _OK
     text = text[:_MAX_TEXT_CHARS]
+    if status == 403 and not is_ollama:
+        return _not_now("denied", Fault.DENIED, None)
     if status >= 500:
         return _judge_5xx(status, text, retry_after_s)
     return _judge_4xx(status, text, retry_after_s, is_listed=is_listed)
@@ -116,6 +138,11 @@ def _judge_5xx(status: int, text: str, retry_after_s: float | None) -> Verdict:
 def judge_error_line(text: str) -> Verdict:
     """Judge an error told inside a 200 stream before any content: as the 500 it would have been."""
     return _judge_5xx(500, text[:_MAX_TEXT_CHARS], None)
+
+
+def is_incapable(status: int, text: str) -> bool:
+    """Whether a reply says that the engine's copy of the model lacks a capability."""
+    return status == 400 and _INCAPABLE.fullmatch(text[:_MAX_TEXT_CHARS]) is not None
 
 
 def is_same_refusal(first: tuple[int, str], second: tuple[int, str]) -> bool:

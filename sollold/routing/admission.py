@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sollold.core.assign import assign, expected_wait_s, recall_target
+from sollold.core.model import NodeKind
 from sollold.errors import Draining, NoEligibleNode, QueueFull, QueueTimeout
 from sollold.wire.errors import QUEUE_FULL_TEXT
 
@@ -130,11 +131,22 @@ class Admission:
         """Return a node as decisions see it; None when it left. No await."""
         return self._views.get(node)
 
+    def is_ollama(self, node: NodeId) -> bool:
+        """Whether a node is an Ollama, as one that has left may have been. No await."""
+        view = self._views.get(node)
+        return view is None or view.kind is NodeKind.OLLAMA
+
     def alike(self, node: NodeId) -> frozenset[NodeId]:
         """Return the nodes of the same kind, itself included. No await."""
         views = self._views
         kind = views[node].kind if node in views else None
         return frozenset(view.id for view in views.values() if view.kind is kind) | {node}
+
+    def has_other_kind(self, waiting: WaitingRequest, node: NodeId, left: set[NodeId]) -> bool:
+        """Whether a node of another kind may serve a request, none of those `left`. No await."""
+        others = frozenset(self._views) - self.alike(node) - left
+        views = [self._views[other] for other in others]
+        return any(view.is_routable and _holds(view, waiting) for view in views)
 
     def submit(
         self,

@@ -69,7 +69,7 @@ class Blame:
                 observe(node, Misconfigured(text or "the node refused us", is_probe=False))
             case Fault.STALE_FACTS:
                 self._refresh_soon(node)
-            case Fault.NONE | Fault.CLIENT | Fault.ENGINE:
+            case Fault.NONE | Fault.CLIENT | Fault.ENGINE | Fault.DENIED:
                 pass
         self.no_verdict(node, trial)
 

@@ -53,7 +53,8 @@ class Figures:
         if record.attempts > 1:
             self.counts.count("failed_over", now_s)
         for failure in record.failures:
-            self.node(failure.node).counts.count("failed", now_s)
+            if failure.is_nodes:
+                self.node(failure.node).counts.count("failed", now_s)
         if record.node is None:
             return
         figures = self.node(record.node)

@@ -22,7 +22,8 @@ _CUT_ANSWER = Verdict(fault=Fault.NODE, may_retry=True, reached_engine=True, cod
 _REDIRECT = Verdict(
     fault=Fault.MISCONFIGURED, may_retry=True, reached_engine=False, code="redirect"
 )
-_UNSUPPORTED = Verdict(fault=Fault.ENGINE, may_retry=True, reached_engine=False, code="unsupported")
+UNSUPPORTED = Verdict(fault=Fault.ENGINE, may_retry=True, reached_engine=False, code="unsupported")
+UNSUPPORTED_TEXT = "its engine cannot do this"
 _LONGEST_RETRY_AFTER_S = 3600
 _LONGEST_NUMBER = 12
 
@@ -39,14 +40,15 @@ class Judgement(NamedTuple):
     reason: str = ""
 
 
-def judge(attempt: Attempt) -> Judgement:
+def judge(attempt: Attempt, *, is_ollama: bool = True) -> Judgement:
     """Judge a reply before it is committed."""
     status = attempt.status
     if status >= 400:
         text = error_text(b"".join(attempt.held))
         if attempt.is_unsupported:
-            return Judgement(_UNSUPPORTED, text, "its engine cannot do this")
-        verdict = judge_status(status, text, retry_after_s=_retry_after_s(attempt))
+            return Judgement(UNSUPPORTED, text, UNSUPPORTED_TEXT)
+        retry_after_s = _retry_after_s(attempt)
+        verdict = judge_status(status, text, retry_after_s=retry_after_s, is_ollama=is_ollama)
         if verdict.fault is Fault.CLIENT:
             return Judgement(verdict, text)
         return Judgement(verdict, text, f"answered {status}{_known(text)}")

@@ -35,12 +35,13 @@ class Outcome(StrEnum):
 
 
 class Failure:
-    """Why one attempt was given up."""
+    """Why one attempt was given up; `is_nodes`: its node failed, and was not just unfit."""
 
-    __slots__ = ("code", "node", "text")
+    __slots__ = ("code", "is_nodes", "node", "text")
 
-    def __init__(self, node: NodeId, code: str, text: str) -> None:
+    def __init__(self, node: NodeId, code: str, text: str, *, is_nodes: bool = True) -> None:
         self.node = node
+        self.is_nodes = is_nodes
         self.code = code
         self.text = text
 
@@ -111,6 +112,11 @@ class RequestRecord:
         """Why it ended as it did, where that is more than how its last attempt failed."""
         self.is_stalled = False
         """Its client was cut because it took nothing."""
+
+    @property
+    def unfit(self) -> int:
+        """Attempts that were given up although their nodes did not fail."""
+        return sum(not failure.is_nodes for failure in self.failures)
 
     @property
     def queue_s(self) -> float:

@@ -10,17 +10,20 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sollold.core.model import TaskKind
-from sollold.core.outcome import Fault, Verdict
+from sollold.core.outcome import Fault, Verdict, is_incapable
 from sollold.routing.attempt import Attempt
 from sollold.routing.delivery import Delivery
 from sollold.routing.job import ClientReply, Job, WholeAnswer
-from sollold.routing.judge import judge, judge_error
+from sollold.routing.judge import UNSUPPORTED, UNSUPPORTED_TEXT, judge, judge_error
 from sollold.routing.loads import LoadWait
 from sollold.routing.place import Place
 from sollold.routing.record import Failure, Outcome, Phase
 from sollold.routing.sending import begin
 from sollold.routing.tried import Tried
 from sollold.routing.vigil import Vigil
+from sollold.upstream.exchange import Head
+from sollold.wire.errors import error_body
+from sollold.wire.refusal import has_error_text
 
 if TYPE_CHECKING:
     from sollold.core.model import Grant
@@ -235,7 +238,10 @@ class RequestRun:
         if attempt.error is not None:
             self._give_up(attempt, judge_error(attempt), attempt.error.message)
             return False
-        verdict, text, reason = judge(attempt)
+        is_ollama = self._kit.admission.is_ollama(attempt.grant.node)
+        verdict, text, reason = judge(attempt, is_ollama=is_ollama)
+        if verdict.fault is Fault.CLIENT and self._may_be_done_elsewhere(attempt, text):
+            verdict, reason = UNSUPPORTED, UNSUPPORTED_TEXT
         if verdict.fault in (Fault.NONE, Fault.CLIENT):
             return True
         if self._tried.is_second_opinion(attempt, text):
@@ -246,12 +252,23 @@ class RequestRun:
         self._give_up(attempt, verdict, reason)
         return False
 
+    def _may_be_done_elsewhere(self, attempt: Attempt, text: str) -> bool:
+        """Whether an engine lacks a capability that another kind of engine may have. No await."""
+        if not attempt.is_over or not is_incapable(attempt.status, text):
+            return False
+        # One that is loading is waited for.
+        left = self._tried.excluded - self._tried.loading
+        waiting, node = self._place.waiting, attempt.grant.node
+        return self._kit.admission.has_other_kind(waiting, node, left)
+
     def _give_up(self, attempt: Attempt, verdict: Verdict, text: str) -> None:
         """Drop an attempt that failed before commit and ask for another node. No await."""
         node = attempt.grant.node
         self._live.remove(attempt)
         attempt.drop()
-        self.record.failures.append(Failure(node, verdict.code, text))
+        self.record.failures.append(
+            Failure(node, verdict.code, text, is_nodes=not verdict.is_unfit)
+        )
         if not self._tried.note_failure(attempt, verdict, text):
             self._kit.blame(attempt, verdict, text)
         if verdict.fault is Fault.ENGINE:
@@ -294,9 +311,15 @@ class RequestRun:
             raise error
         self.record.node = attempt.grant.node
         self.record.status = attempt.status
-        if attempt.is_unsupported:
+        if self._tried.is_about_request(attempt):
             self.record.outcome = Outcome.CALLER
-        return WholeAnswer(attempt, attempt.take_held())
+        body = attempt.take_held()
+        if attempt in self._tried.denied and not has_error_text(body):
+            # A front end's page is no answer in any dialect.
+            text = f"{attempt.grant.node} answered {attempt.status}"
+            body, content_type = error_body(self.job.route.dialect, attempt.status, text)
+            attempt.head = Head(attempt.status, [(b"Content-Type", content_type.encode())])
+        return WholeAnswer(attempt, body)
 
     def _accuse(self) -> None:
         """Count server errors against their nodes: no second node gave the same answer."""

@@ -23,9 +23,11 @@ class Tried:
     """The memory of one run. Every method is synchronous."""
 
     __slots__ = (
+        "denied",
         "error",
         "excluded",
         "frozen",
+        "incapable",
         "loading",
         "reached",
         "refused",
@@ -45,6 +47,10 @@ class Tried:
         """Attempts that got as far as an engine."""
         self.replies: list[tuple[Attempt, str]] = []
         """Nodes' own refusals, with their texts."""
+        self.denied: set[Attempt] = set()
+        """Replies of nodes that our account may not ask for this."""
+        self.incapable: Attempt | None = None
+        """An engine's own word that it cannot do this; the answer if no other kind does."""
         self.error: UpstreamError | None = None
         self.suspects: list[tuple[Attempt, str]] = []
         """Server errors, counted against nobody until a second node had its say."""
@@ -65,6 +71,10 @@ class Tried:
             # Its own words are not for the client: they may repeat the node's key.
             self.error = UpstreamError(f"{node} {reason}")
         elif attempt.status >= 400:
+            if verdict.fault is Fault.ENGINE and not attempt.is_unsupported:
+                self.incapable = self.incapable or attempt
+            if verdict.fault is Fault.DENIED:
+                self.denied.add(attempt)
             self.replies.append((attempt, text))
         else:
             self.error = UpstreamError(f"{node}: {text}")
@@ -99,12 +109,22 @@ class Tried:
         return refusal or UpstreamProtocol("no attempt was made")
 
     def last_reply(self) -> Attempt | None:
-        """Return the reply to pass on; that an engine cannot do it says least about the others."""
+        """Return the reply to pass on.
+
+        What an engine said about the request comes first; what was said here in the place of one
+        says least about the others.
+        """
+        if self.incapable is not None:
+            return self.incapable
         told = [attempt for attempt, _ in self.replies]
         asked = [attempt for attempt in told if not attempt.is_unsupported]
         if asked or self.error is not None:
             return asked[-1] if asked else None
         return told[-1] if told else None
+
+    def is_about_request(self, attempt: Attempt) -> bool:
+        """Whether a reply to pass on says something about the request, and not about its node."""
+        return attempt.is_unsupported or attempt is self.incapable or attempt in self.denied
 
     def leave(self, attempt: Attempt) -> None:
         """Leave a node whose engine may be at work on the prompt."""

@@ -188,10 +188,11 @@ class Metrics(Collector):
         self._queue_wait.add(record.queue_s)
         if record.is_stream and record.first_content_s is not None:
             self._ttft.add(record.first_content_s - record.received_s, kind)
-        failed = len(record.failures)
-        self._attempts["failed"] += failed
+        unfit, ended = record.unfit, len(record.failures)
+        self._attempts["failed"] += ended - unfit
+        self._attempts["given_up"] += unfit
         is_answered = record.outcome in (Outcome.OK, Outcome.CALLER)
-        self._attempts["ok" if is_answered else "given_up"] += max(0, record.attempts - failed)
+        self._attempts["ok" if is_answered else "given_up"] += max(0, record.attempts - ended)
         self._tokens["prompt"] += record.prompt_tokens or 0
         self._tokens["generated"] += record.output_tokens or 0
 

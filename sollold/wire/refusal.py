@@ -46,15 +46,22 @@ _DECODER: Final = msgspec.json.Decoder(_Refusal)
 
 def error_text(body: bytes) -> str:
     """Return the message of an error body in any dialect, else the body's beginning as text."""
+    return _told(body) or body[:_MAX_BYTES].decode("utf-8", "replace")
+
+
+def has_error_text(body: bytes) -> bool:
+    """Whether a body is an error's in any dialect, with a message."""
+    return bool(_told(body))
+
+
+def _told(body: bytes) -> str:
     try:
         error = _DECODER.decode(body).error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        error = None
+        return ""
     if isinstance(error, dict):
         error = error.get("message")
-    if isinstance(error, str) and error:
-        return error
-    return body[:_MAX_BYTES].decode("utf-8", "replace")
+    return error if isinstance(error, str) else ""
 
 
 def known_words(text: str) -> str:

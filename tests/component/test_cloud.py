@@ -133,6 +133,81 @@ async def test_a_refused_key_alone_is_a_bad_gateway(
     assert KEY not in told + caplog.text
 
 
+NO_ACCESS = "Project `proj_x` does not have access to model `tiny`"
+
+
+@pytest.mark.parametrize(("path", "is_stream"), WAYS)
+@pytest.mark.parametrize("text", [NO_ACCESS, "You are not allowed to use this model"])
+async def test_a_model_that_our_account_may_not_use_is_asked_for_elsewhere(
+    text: str, path: str, is_stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, second = cloud(monkeypatch), cloud(monkeypatch)
+    async with fleet(fake, second) as lab:
+        fake.fault = Fault(kind=FaultKind.STATUS, status=403, text=text, scope="inference")
+        for _ in range(2):
+            answer = await ask(lab, path, stream=is_stream)
+            assert is_complete(await answer.read())
+            assert answer.headers["X-Sollold-Node"] == "n2"
+            assert answer.headers["X-Sollold-Attempts"] == "2"
+            assert lab.fleet["n1"].state == "up"
+            assert lab.fleet["n1"].is_routable
+            assert lab.fleet["n1"].reason is None
+        await settled(lab)
+        assert outcomes(lab) == {"ok": 2}
+
+
+@pytest.mark.parametrize(("path", "is_stream"), WAYS)
+async def test_without_another_node_the_client_hears_that_it_may_not(
+    path: str, is_stream: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake = cloud(monkeypatch)
+    with caplog.at_level(logging.INFO):
+        async with fleet(fake) as lab:
+            fault = Fault(kind=FaultKind.STATUS, status=403, text=NO_ACCESS, scope="inference")
+            fake.fault = fault
+            answer = await ask(lab, path, stream=is_stream)
+            assert answer.status == 403
+            assert error_of(await answer.read()) == NO_ACCESS
+            assert answer.content_type == "application/json"
+            assert answer.headers["X-Sollold-Attempts"] == "1"
+            assert "Set-Cookie" not in answer.headers
+            assert lab.fleet["n1"].state == "up"
+            assert lab.fleet["n1"].reason is None
+            fake.fault = None
+            assert (await ask(lab, path, stream=is_stream)).status == 200
+            await settled(lab)
+            assert outcomes(lab) == {"caller_error": 1, "ok": 1}
+            assert NO_ACCESS not in await documents(lab)
+    assert "status=403" in caplog.text
+    assert NO_ACCESS not in caplog.text
+
+
+@pytest.mark.parametrize(("path", "is_stream"), WAYS)
+async def test_a_page_that_forbids_is_told_in_the_dialects_shape(
+    path: str, is_stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = cloud(monkeypatch)
+    async with fleet(fake) as lab:
+        fake.fault = Fault(kind=FaultKind.PAGE, status=403)
+        answer = await ask(lab, path, stream=is_stream)
+        data = await answer.read()
+        assert answer.status == 403
+        assert answer.content_type == "application/json"
+        assert b"<html>" not in data
+        assert "403" in error_of(data)
+        await settled(lab)
+
+
+async def test_a_403_of_an_ollama_still_sets_it_aside() -> None:
+    node, llama = FakeNode([MODEL]), FakeLlama()
+    async with fleet(node, llama) as lab:
+        node.fault = Fault(kind=FaultKind.STATUS, status=403, text="no", scope="inference", count=1)
+        answer = await ask(lab)
+        assert answer.headers["X-Sollold-Node"] == "n2"
+        assert lab.fleet["n1"].reason.code == "misconfigured"
+        await settled(lab)
+
+
 async def test_a_wrong_key_is_found_out_by_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = cloud(monkeypatch)
     monkeypatch.setenv("TEST_CLOUD_KEY", "sk-mistyped")

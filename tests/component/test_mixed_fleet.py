@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ from tests.component.engines import (
     QUICK_HEALTH,
     WAYS,
     ask,
+    error_of,
     fleet,
     frames_of,
     is_complete,
@@ -38,6 +39,10 @@ LOSSES = [
     Fault(kind=FaultKind.STATUS, status=503, text="overloaded"),
     Fault(kind=FaultKind.RATE_LIMITED),
 ]
+TOOL = {
+    "type": "function",
+    "function": {"name": "look", "description": "Look.", "parameters": {"type": "object"}},
+}
 QUIRKS = (b"timings", b'system_fingerprint":"b', CLOUD_MODEL.encode(), b"reasoning_content")
 
 
@@ -139,6 +144,104 @@ async def test_the_same_refusal_of_two_kinds_in_the_callers_words() -> None:
         assert (answer.status, (await answer.json())["error"]) == (500, "poison")
         assert all(view.state == "up" for view in lab.fleet.values())
         await settled(lab)
+
+
+_WANTS = [
+    pytest.param("/api/chat", {"tools": [TOOL]}, "tools", id="tools"),
+    pytest.param("/v1/chat/completions", {"tools": [TOOL]}, "tools", id="tools-v1"),
+    pytest.param("/api/chat", {"think": True}, "thinking", id="thinking"),
+]
+
+
+def incapable() -> FakeNode:
+    """An Ollama whose copy of the model can do nothing but chat."""
+    return FakeNode([MODEL], answer_tokens=16)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("path", "extra", "_capability"), _WANTS)
+async def test_what_an_ollama_cannot_do_is_done_by_another_kind(
+    path: str, extra: dict[str, Any], _capability: str, is_stream: bool
+) -> None:
+    first, second, cloud = incapable(), incapable(), fake_of("cloud")
+    async with fleet(first, second, cloud) as lab:
+        answer = await ask(lab, path, stream=is_stream, **extra)
+        data = await answer.read()
+        assert answer.status == 200, data
+        assert is_complete(data)
+        assert answer.headers["X-Sollold-Node"] == "n3"
+        assert answer.headers["X-Sollold-Attempts"] == "2"
+        assert not second.inference
+        assert all(view.state == "up" for view in lab.fleet.values())
+        await settled(lab)
+        assert outcomes(lab) == {"ok": 1}
+
+
+@pytest.mark.parametrize(("path", "extra", "capability"), _WANTS)
+async def test_ollamas_alone_answer_as_ever(
+    path: str, extra: dict[str, Any], capability: str
+) -> None:
+    async with fleet(incapable(), incapable()) as lab:
+        answer = await ask(lab, path, **extra)
+        assert answer.status == 400
+        assert error_of(await answer.read()).endswith(f"does not support {capability}")
+        assert answer.headers["X-Sollold-Attempts"] == "1"
+        await settled(lab)
+        assert outcomes(lab) == {"caller_error": 1}
+
+
+async def test_a_kind_that_does_not_hold_the_model_is_no_other_choice() -> None:
+    async with fleet(incapable(), fake_of("cloud"), is_same=False) as lab:
+        answer = await ask(lab, tools=[TOOL])
+        assert (answer.status, answer.headers["X-Sollold-Attempts"]) == (400, "1")
+        await settled(lab)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*LOSSES, Fault(kind=FaultKind.STATUS, status=401, text="no such key")],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
+@pytest.mark.parametrize("is_first", [False, True])
+async def test_if_no_other_kind_can_ollamas_own_reply_is_the_answer(
+    is_first: bool, fault: Fault
+) -> None:
+    node, cloud = incapable(), fake_of("cloud")
+    async with fleet(*((cloud, node) if is_first else (node, cloud))) as lab:
+        cloud.fault = Fault(
+            kind=fault.kind, status=fault.status, text=fault.text, scope="inference"
+        )
+        answer = await ask(lab, tools=[TOOL])
+        assert answer.status == 400
+        text = f"registry.ollama.ai/library/{MODEL}:latest does not support tools"
+        assert await answer.json() == {"error": text}
+        assert answer.headers["X-Sollold-Node"] == ("n2" if is_first else "n1")
+        assert answer.headers["X-Sollold-Attempts"] == "2"
+        await settled(lab)
+        assert outcomes(lab) == {"caller_error": 1}
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+async def test_another_kind_that_loads_is_waited_for(is_first: bool) -> None:
+    node, cloud = incapable(), fake_of("cloud")
+    async with fleet(*((cloud, node) if is_first else (node, cloud))) as lab:
+        cloud.fault = Fault(kind=FaultKind.LOADING, scope="inference", count=1)
+        answer = await ask(lab, tools=[TOOL])
+        assert answer.status == 200, await answer.read()
+        assert answer.headers["X-Sollold-Node"] == ("n1" if is_first else "n2")
+        await settled(lab)
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+async def test_if_no_kind_can_ollamas_own_reply_is_the_answer(is_first: bool) -> None:
+    # The template of this server knows no tools.
+    node, llama = incapable(), fake_of("llama")
+    async with fleet(*((llama, node) if is_first else (node, llama))) as lab:
+        answer = await ask(lab, tools=[TOOL])
+        assert answer.status == 400
+        assert answer.headers["X-Sollold-Node"] == ("n2" if is_first else "n1")
+        await settled(lab)
+        assert outcomes(lab) == {"caller_error": 1}
 
 
 async def test_hundreds_that_vanish_at_random_leave_nothing() -> None:

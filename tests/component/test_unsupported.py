@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -93,6 +94,51 @@ async def test_a_request_that_is_wrong_goes_no_further() -> None:
         assert body["error"].startswith('option "seed" must be of type')
         assert not node.inference
         assert lab.fleet["box"].state == "up"
+        lab.assert_idle()
+
+
+async def _counts(lab: Lab, node: str) -> tuple[int, dict[str, int]]:
+    """Failures in a node's figures, and attempts by how they ended."""
+    async with lab.session.get("/api/v1/nodes") as reply:
+        (found,) = (item for item in (await reply.json())["nodes"] if item["name"] == node)
+    failed = 0 if found["last_hour"] is None else found["last_hour"]["failed"]
+    return failed, lab.built.metrics._attempts
+
+
+async def test_what_an_engine_cannot_do_is_no_failure_of_its_node(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama())
+        lab = await stack.enter_async_context(
+            Lab([FakeNode()], nodes_config=[_box(llama)], routing={"weights": {"tier": 1000.0}})
+        )
+        for _ in range(3):
+            status, headers, _ = await _post(lab, template="{{ .Prompt }}")
+            assert (status, headers["X-Sollold-Attempts"]) == (200, "2")
+        assert await _counts(lab, "box") == (0, {"ok": 3, "failed": 0, "given_up": 3})
+        lab.assert_idle()
+
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        async with FakeLlama() as llama, Lab([], nodes_config=[_box(llama)]) as lab:
+            assert (await _post(lab, template="{{ .Prompt }}"))[0] == 400
+            assert await _counts(lab, "box") == (0, {"ok": 0, "failed": 0, "given_up": 1})
+            lab.assert_idle()
+    assert "status=400" in caplog.text
+    assert "outcome=caller_error" in caplog.text
+
+
+async def test_what_our_account_may_not_do_is_no_failure_of_the_node() -> None:
+    async with AsyncExitStack() as stack:
+        llama = await stack.enter_async_context(FakeLlama())
+        lab = await stack.enter_async_context(Lab([], nodes_config=[_box(llama)]))
+        llama.fault = Fault(kind=FaultKind.STATUS, status=403, text="no", scope="inference")
+        assert (await _post(lab))[0] == 403
+        assert await _counts(lab, "box") == (0, {"ok": 0, "failed": 0, "given_up": 1})
+        llama.fault = Fault(kind=FaultKind.RATE_LIMITED)
+        assert (await _post(lab))[0] == 429
+        assert await _counts(lab, "box") == (1, {"ok": 0, "failed": 1, "given_up": 1})
         lab.assert_idle()
 
 

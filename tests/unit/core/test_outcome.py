@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sollold.core.outcome import Fault, is_same_refusal, judge_error_line, judge_status
+from sollold.core.outcome import (
+    Fault,
+    is_incapable,
+    is_same_refusal,
+    judge_error_line,
+    judge_status,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,15 @@ def test_a_missing_model_that_was_never_listed_is_the_callers() -> None:
     assert judge_status(404, "model 'x' not found", is_listed=False).fault is Fault.CLIENT
 
 
+@pytest.mark.parametrize("text", ["", "You are not allowed to sample from this model"])
+def test_a_403_of_another_engine_is_about_the_model(text: str) -> None:
+    verdict = judge_status(403, text, is_ollama=False)
+    assert (verdict.fault, verdict.may_retry, verdict.reached_engine) == (Fault.DENIED, True, False)
+    assert verdict.is_unfit
+    assert judge_status(401, text, is_ollama=False).fault is Fault.MISCONFIGURED
+    assert not judge_status(401, text, is_ollama=False).is_unfit
+
+
 def test_retry_after_is_kept() -> None:
     assert judge_status(429, "", retry_after_s=7.0).retry_after_s == 7.0
 
@@ -50,6 +65,27 @@ def test_retry_after_is_kept() -> None:
 def test_error_line_is_judged_as_a_500() -> None:
     assert judge_error_line("an error was encountered: unexpected EOF").fault is Fault.NODE
     assert judge_error_line("invalid format: x").fault is Fault.CLIENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"tiny" does not support thinking',
+        '"tiny" does not support chat',
+        "registry.ollama.ai/library/tiny:latest does not support tools",
+        "registry.ollama.ai/library/tiny:latest does not support completion\ninsert",
+        "tiny does not support vision",
+    ],
+)
+def test_a_missing_capability_is_told_by_its_words(text: str) -> None:
+    assert is_incapable(400, text)
+    assert not is_incapable(500, text)
+    assert not is_incapable(400, f"{text} yet")
+
+
+def test_other_refusals_are_no_missing_capability() -> None:
+    assert not is_incapable(400, "raw mode does not support template, system, or context")
+    assert not is_incapable(400, '"tiny" does not support embeddings')
 
 
 def test_same_refusal_needs_status_and_text() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sollold.wire.refusal import error_text, known_words
+from sollold.wire.refusal import error_text, has_error_text, known_words
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,21 @@ from sollold.wire.refusal import error_text, known_words
 )
 def test_error_text(body: bytes, text: str) -> None:
     assert error_text(body) == text
+
+
+@pytest.mark.parametrize(
+    ("body", "has"),
+    [
+        (b'{"error":"no"}', True),
+        (b'{"error":{"message":"no"}}', True),
+        (b'{"error":{"message":1}}', False),
+        (b'{"error":""}', False),
+        (b"<html>403</html>", False),
+        (b"", False),
+    ],
+)
+def test_has_error_text(body: bytes, has: bool) -> None:
+    assert has_error_text(body) is has
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_deep_nesting_is_no_text() -> None:
     ("status", "text", "fault"),
     [
         (401, "Invalid API Key", Fault.MISCONFIGURED),
-        (403, "no", Fault.MISCONFIGURED),
+        (403, "no", Fault.DENIED),
         (429, "slow down", Fault.SATURATED),
         (503, "Loading model", Fault.WARMING),
         (503, "no slot available", Fault.SATURATED),
@@ -72,7 +72,7 @@ def test_routing_can_judge_what_passes(status: int, text: str, fault: Fault) -> 
     for is_stream in (True, False):
         reply = whole({"error": {"code": status, "message": text, "type": "x"}}, status)
         assert _refused(reply, is_stream=is_stream) == (status, text)
-        assert judge_status(status, text).fault is fault
+        assert judge_status(status, text, is_ollama=False).fault is fault
 
 
 @pytest.mark.parametrize(("status", "told"), [(302, 302), (204, 502), (101, 502)])
