@@ -55,6 +55,15 @@ def _only_we_refuse(direct: Answer, through: Answer) -> bool:
 _REASONS = r"body\[\](\[\])?(\.choices\[\])?\.(done_reason|finish_reason)"
 _PROMPTS = r"(counter|body.*\.)\s?(prompt_eval_count|prompt_tokens|total_tokens)"
 
+
+def _go_complains_of_types(direct: Answer, through: Answer) -> bool:
+    """Both name a value of a wrong type, each in the words of some version of Go."""
+    words = (b"cannot unmarshal", b"illegal base64")
+    return direct.status == through.status == 400 and all(
+        any(word in answer.body for word in words) for answer in (direct, through)
+    )
+
+
 OF_ENGINES = (
     Wanted("free-white-space", "formats", _REASONS, _both_serve),
     Wanted("generated-tokens", "formats", "counter context", _both_serve),
@@ -66,7 +75,11 @@ OF_ENGINES = (
     Wanted("own-templates", "templates", holds=_only_we_refuse),
     Wanted("no-prompts-shown", "debug", holds=_only_we_refuse),
 )
-WANTED = (*EVERYWHERE, *OF_ENGINES)
+OF_BUILDS = (
+    Wanted("go-versions", "faults", r"body\[\]\.error(\.message)?", _go_complains_of_types),
+)
+"""What depends on the Go that Ollama was built with, and so need not differ."""
+WANTED = (*EVERYWHERE, *OF_ENGINES, *OF_BUILDS)
 
 
 class Engines:

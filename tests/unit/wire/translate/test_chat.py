@@ -439,3 +439,10 @@ def test_large_numbers_stay() -> None:
     body = '{"model":"m","messages":[{"role":"user","content":"x"}],"format":{"maximum":%s}}'
     sent = send(CHAT, (body % ("1" + "0" * 30)).encode()).body
     assert sent["response_format"]["json_schema"]["schema"] == {"maximum": 1e30}
+
+
+def test_too_many_parts_are_refused_before_they_are_read() -> None:
+    message = {"role": "user", "content": "a"}
+    status, text = refused(CHAT, {"model": "m", "messages": [message] * 130_000})
+    assert status == 413
+    assert "too many" in text

@@ -29,6 +29,7 @@ from sollold.wire.translate.splice import with_model
         (b'{"m":"model","mod\\u0065l":"a"}', b'{"m":"model","model":"new"}'),
         (b'{"a":"Model","Model":{"b":"c"}}', b'{"a":"Model","Model":{"b":"c"}}'),
         (b'{"a":{"b":[]},"c":1}', b'{"a":{"b":[]},"c":1}'),
+        (b'{"a":{"b":[]},"mod\\u0065l":"a"}', b'{"a":{"b":[]},"model":"new"}'),
         (b"[" * 9999, b"[" * 9999),
         (b"", b""),
         (b'"model"', b'"model"'),
