@@ -58,8 +58,6 @@ def _places(body: bytes, wanted: bytes) -> list[tuple[int, int, bytes]]:
                 depth += 1
             case b"}" | b"]":
                 depth -= 1
-                if depth == 0:
-                    break
             case b":" if depth == 1:
                 key = last
             case b",":
@@ -67,6 +65,8 @@ def _places(body: bytes, wanted: bytes) -> list[tuple[int, int, bytes]]:
             case _ if depth == 1 and key and _is_model(key[0]):
                 found += [(*key.span(), b'"model"'), (*token.span(), wanted)]
         last = token
+        if depth == 0:
+            break
     return found
 
 
