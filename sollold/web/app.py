@@ -13,11 +13,14 @@ from sollold.errors import NotOffered
 from sollold.wire.routes import InferenceRoute
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sollold.web.catalogue import Catalogue
     from sollold.web.control import ControlApi
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
     from sollold.web.metrics import Metrics
+    from sollold.web.route import Routed
 
 _MAX_HEADER_BYTES = 64 * 1024
 """One header field: browsers send every cookie that any program on this host ever set."""
@@ -61,10 +64,11 @@ def make_app(
     catalogue: Catalogue,
     inference: InferenceApi,
     control: ControlApi,
+    parts: Sequence[Routed] = (),
     metrics: Metrics | None,
     body_limit_bytes: int,
 ) -> web.Application:
-    """Return the application that every listener serves."""
+    """Return the application that every listener serves; `parts` answer routes of their own."""
     app = web.Application(
         middlewares=[edge.middleware],
         client_max_size=body_limit_bytes,
@@ -83,7 +87,8 @@ def make_app(
     for path, method in ELSEWHERE.items():
         app.router.add_route(method, path, _elsewhere)
     app.router.add_routes(inference.routes())
-    app.router.add_routes(control.routes())
+    for part in (control, *parts):
+        app.router.add_routes([route.definition() for route in part.routes()])
     if metrics is not None:
         app.router.add_get("/metrics", metrics.page, allow_head=False)
     app.on_shutdown.append(control.close_sockets)

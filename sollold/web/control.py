@@ -17,6 +17,7 @@ from sollold.errors import NodeNotFound
 from sollold.events.query import EventQuery, Filter
 from sollold.events.ring import gap_json, rfc3339
 from sollold.web.context import CONTEXT
+from sollold.web.route import Parameter, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +34,22 @@ _SEND_LIMIT_S = 30.0
 _GOODBYE_S = 0.5
 _GREETING_EVENTS = 50
 
+_FILTER_PARAMETERS = (
+    Parameter(name="model", text="Only these models; several with commas."),
+    Parameter(name="backend", text="Only these kinds of nodes."),
+    Parameter(name="node", text="Only these nodes."),
+    Parameter(name="event_type", text="Only these types, such as ROUTE_DECISION, or kinds."),
+    Parameter(name="instance", text="Only events of these daemons."),
+    Parameter(name="request", text="Only these requests; the start of an id will do."),
+)
+_EVENT_PARAMETERS = (
+    *_FILTER_PARAMETERS,
+    Parameter(name="n", type="integer", text="How many of the last ones; 50."),
+    Parameter(name="since", text="From then on: a duration before now, or a time in RFC 3339."),
+    Parameter(name="until", text="Up to then."),
+    Parameter(name="follow", type="boolean", text="Go on with what happens next, as NDJSON."),
+)
+
 
 class ControlApi:
     """Handlers of the daemon's own documents and streams."""
@@ -44,16 +61,66 @@ class ControlApi:
         self._sockets: dict[web.WebSocketResponse, web.Request] = {}
         self._listeners = 0
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         """Return the routes."""
         return [
-            web.get("/api/health", self.health, allow_head=False),
-            web.get("/api/v1/status", self.status, allow_head=False),
-            web.get("/api/v1/nodes", self.nodes, allow_head=False),
-            web.get("/api/v1/nodes/{name}", self.node, allow_head=False),
-            web.get("/api/v1/requests", self.requests, allow_head=False),
-            web.get("/api/v1/events", self.events, allow_head=False),
-            web.get("/ws/routing_events", self.routing_events, allow_head=False),
+            Route(
+                method="GET",
+                path="/api/health",
+                handler=self.health,
+                summary="Whether anything can be served; 503 when not",
+                tag="State",
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/status",
+                handler=self.status,
+                summary="One screen about the daemon, problems first",
+                tag="State",
+                answer=api_types.StatusDocument,
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/nodes",
+                handler=self.nodes,
+                summary="All nodes",
+                tag="State",
+                answer=api_types.NodesDocument,
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/nodes/{name}",
+                handler=self.node,
+                summary="Everything about one node",
+                tag="State",
+                parameters=(Parameter(name="name", place="path", text="The node's id."),),
+                answer=api_types.NodeDocument,
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/requests",
+                handler=self.requests,
+                summary="Requests that run or wait",
+                tag="State",
+                answer=api_types.RequestsDocument,
+            ),
+            Route(
+                method="GET",
+                path="/api/v1/events",
+                handler=self.events,
+                summary="The last events; with follow=1 those to come, one a line",
+                tag="Events",
+                parameters=_EVENT_PARAMETERS,
+                answer=api_types.EventsDocument,
+            ),
+            Route(
+                method="GET",
+                path="/ws/routing_events",
+                handler=self.routing_events,
+                summary="Events over a WebSocket, in JSON arrays",
+                tag="Events",
+                parameters=_FILTER_PARAMETERS,
+            ),
         ]
 
     async def health(self, request: web.Request) -> web.Response:
