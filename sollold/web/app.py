@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
     from sollold.web.metrics import Metrics
+    from sollold.web.push import Audience
     from sollold.web.route import Routed
 
 _MAX_HEADER_BYTES = 64 * 1024
@@ -64,6 +65,7 @@ def make_app(
     catalogue: Catalogue,
     inference: InferenceApi,
     control: ControlApi,
+    audience: Audience,
     parts: Sequence[Routed] = (),
     metrics: Metrics | None,
     body_limit_bytes: int,
@@ -91,7 +93,7 @@ def make_app(
         app.router.add_routes([route.definition() for route in part.routes()])
     if metrics is not None:
         app.router.add_get("/metrics", metrics.page, allow_head=False)
-    app.on_shutdown.append(control.close_sockets)
+    app.on_shutdown.append(audience.say_goodbye)
     return app
 
 
