@@ -40,11 +40,13 @@ from sollold.routing.learning import Learner
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
+from sollold.system.shipped import shipped
 from sollold.upstream.wheel import TimerWheel
 from sollold.web.app import known_methods, make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
+from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
@@ -53,6 +55,7 @@ from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
+from sollold.web.static import StaticFiles
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
@@ -220,11 +223,21 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
+    static = await asyncio.to_thread(StaticFiles.read, shipped("static"))
+    console = Console(
+        documents=documents,
+        fleet=know.registry.fleet,
+        bus=bus,
+        static=static,
+        listeners=bound.console,
+    )
     app = make_app(
         edge=edge,
         catalogue=catalogue,
         inference=_inference(config, know, flow, catalogue, bodies, edge.via),
         control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
+        console=console,
+        parts=[static],
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )
