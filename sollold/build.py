@@ -41,11 +41,13 @@ from sollold.routing.learning import Learner
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
+from sollold.system.shipped import shipped
 from sollold.upstream.wheel import TimerWheel
 from sollold.web.app import known_methods, make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
+from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
@@ -56,6 +58,7 @@ from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
 from sollold.web.push import Audience
+from sollold.web.static import StaticFiles
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
@@ -231,6 +234,14 @@ async def build(
     hub.open(loop)
     audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
+    static = await asyncio.to_thread(StaticFiles.read, shipped("static"))
+    console = Console(
+        documents=documents,
+        fleet=know.registry.fleet,
+        bus=bus,
+        static=static,
+        listeners=bound.console,
+    )
     app = make_app(
         edge=edge,
         catalogue=catalogue,
@@ -239,7 +250,8 @@ async def build(
             documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience
         ),
         audience=audience,
-        parts=[LogApi(hub, audience)],
+        console=console,
+        parts=[static, LogApi(hub, audience)],
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )

@@ -15,7 +15,10 @@ from sollold.wire.routes import InferenceRoute
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aiohttp.typedefs import Handler
+
     from sollold.web.catalogue import Catalogue
+    from sollold.web.console.pages import Console
     from sollold.web.control import ControlApi
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
@@ -66,6 +69,7 @@ def make_app(
     inference: InferenceApi,
     control: ControlApi,
     audience: Audience,
+    console: Console | None = None,
     parts: Sequence[Routed] = (),
     metrics: Metrics | None,
     body_limit_bytes: int,
@@ -76,8 +80,8 @@ def make_app(
         client_max_size=body_limit_bytes,
         handler_args=_server_settings(),
     )
-    handlers = {
-        "/": catalogue.root,
+    handlers: dict[str, Handler] = {
+        "/": catalogue.root if console is None else console.root(catalogue.root),
         "/api/version": catalogue.version,
         "/api/tags": catalogue.tags,
         "/api/ps": catalogue.ps,
@@ -89,11 +93,13 @@ def make_app(
     for path, method in ELSEWHERE.items():
         app.router.add_route(method, path, _elsewhere)
     app.router.add_routes(inference.routes())
-    for part in (control, *parts):
+    for part in (control, *(() if console is None else (console,)), *parts):
         app.router.add_routes([route.definition() for route in part.routes()])
     if metrics is not None:
         app.router.add_get("/metrics", metrics.page, allow_head=False)
     app.on_shutdown.append(audience.say_goodbye)
+    if console is not None:
+        console.join(app)
     return app
 
 
