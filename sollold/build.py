@@ -89,6 +89,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools
     bodies: BodyStore
     edge: Edge
+    console: Console
 
 
 class _Knowledge:
@@ -223,7 +224,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
-    static = await asyncio.to_thread(StaticFiles.read, shipped("static"))
+    static = await asyncio.to_thread(lambda: StaticFiles.read(shipped("static")))
     console = Console(
         documents=documents,
         fleet=know.registry.fleet,
@@ -255,6 +256,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
             pools=flow.pools,
             bodies=bodies,
             edge=edge,
+            console=console,
         )
     finally:
         flow.dispatcher.close()

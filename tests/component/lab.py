@@ -41,6 +41,7 @@ class Lab:
     """Fake nodes and the daemon before them; an asynchronous context manager.
 
     `others` are fakes of other kinds, listed after the nodes: n3 is the first after two nodes.
+    With `is_console` its listener is the console's.
     `settings` are sections of the configuration by name: ``failover={"overdue_s": 0.2}``.
     """
 
@@ -51,6 +52,7 @@ class Lab:
         others: Sequence[FakeServer] = (),
         is_probing: bool = True,
         nodes_config: Sequence[dict[str, Any]] = (),
+        is_console: bool = False,
         **settings: dict[str, Any],
     ) -> None:
         self.nodes = [FakeNode() for _ in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -59,6 +61,7 @@ class Lab:
         if nodes_config:
             self._settings["nodes"] = list(nodes_config)
         self._is_probing = is_probing
+        self._is_console = is_console
         self._stack = contextlib.AsyncExitStack()
         self.built: Built
         self.session: aiohttp.ClientSession
@@ -80,7 +83,8 @@ class Lab:
         self.url = f"http://127.0.0.1:{self.port}"
         loaded = LoadedConfig(config=self._config(), origins={}, files=(), notes=())
         own = find_own_addresses(frozenset({("127.0.0.1", self.port)}))
-        bound = Bound(api=(("127.0.0.1", self.port),), console=())
+        name = (("127.0.0.1", self.port),)
+        bound = Bound(api=name, console=name if self._is_console else ())
         self.built = await stack.enter_async_context(build(loaded, own, bound))
         runner = ServerRunner(
             self.built.app,
