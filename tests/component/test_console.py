@@ -313,7 +313,7 @@ async def test_a_slow_page_gets_the_latest_and_is_cut_in_the_end(
         (viewer,) = hub._viewers
         transport = socket._response.connection.transport  # type: ignore[union-attr]
         assert transport is not None
-        transport.pause_reading()  # type: ignore[attr-defined]
+        transport.pause_reading()
         big = "x" * 2_000
         async with asyncio.timeout(20):
             number = 0
