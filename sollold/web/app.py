@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
     from sollold.web.metrics import Metrics
+    from sollold.web.push import Audience
     from sollold.web.route import Routed
 
 _MAX_HEADER_BYTES = 64 * 1024
@@ -67,6 +68,7 @@ def make_app(
     catalogue: Catalogue,
     inference: InferenceApi,
     control: ControlApi,
+    audience: Audience,
     console: Console | None = None,
     parts: Sequence[Routed] = (),
     metrics: Metrics | None,
@@ -95,7 +97,7 @@ def make_app(
         app.router.add_routes([route.definition() for route in part.routes()])
     if metrics is not None:
         app.router.add_get("/metrics", metrics.page, allow_head=False)
-    app.on_shutdown.append(control.close_sockets)
+    app.on_shutdown.append(audience.say_goodbye)
     if console is not None:
         console.join(app)
     return app

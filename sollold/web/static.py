@@ -29,7 +29,7 @@ _TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 _UNKNOWN_TYPE = "text/plain; charset=utf-8"
-"""Licences, notices and the like; scripts and styles without a charset are read as something else."""
+"""Licences and the like; scripts and styles without a charset are read as something else."""
 _PACKED = frozenset({".png"})
 _SMALL_BYTES = 512
 _MAX_BYTES = 32 * 1024 * 1024

@@ -22,6 +22,7 @@ from tests.fakes.node import FakeNode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sollold.logs.hub import LogHub
     from tests.fakes.server import FakeServer
 
 IN_ORDER = {"weights": {"tier": 1000.0}}
@@ -53,6 +54,7 @@ class Lab:
         is_probing: bool = True,
         nodes_config: Sequence[dict[str, Any]] = (),
         is_console: bool = False,
+        logs: LogHub | None = None,
         **settings: dict[str, Any],
     ) -> None:
         self.nodes = [FakeNode() for _ in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -62,6 +64,7 @@ class Lab:
             self._settings["nodes"] = list(nodes_config)
         self._is_probing = is_probing
         self._is_console = is_console
+        self._logs = logs
         self._stack = contextlib.AsyncExitStack()
         self.built: Built
         self.session: aiohttp.ClientSession
@@ -85,7 +88,7 @@ class Lab:
         own = find_own_addresses(frozenset({("127.0.0.1", self.port)}))
         name = (("127.0.0.1", self.port),)
         bound = Bound(api=name, console=name if self._is_console else ())
-        self.built = await stack.enter_async_context(build(loaded, own, bound))
+        self.built = await stack.enter_async_context(build(loaded, own, bound, self._logs))
         runner = ServerRunner(
             self.built.app,
             headers=self.built.edge.headers,

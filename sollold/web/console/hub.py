@@ -20,14 +20,14 @@ from sollold.web.console.events import CHANGE_KINDS, is_wanted, wanted
 from sollold.web.console.panels import view_of
 from sollold.web.console.view import View
 from sollold.web.console.viewer import Frame, Viewer
-from sollold.web.control import _add_headers as add_headers
-from sollold.web.control import _check_origin as check_origin
+from sollold.web.push import add_headers, check_origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sollold.events.bus import Batch, EventBus
+    from sollold.events.bus import EventBus
     from sollold.events.ring import Record
+    from sollold.events.subscription import Batch
     from sollold.web.console.contents import Snapshot
     from sollold.web.console.panels import Panels
 
@@ -230,7 +230,7 @@ class Hub:
             self._due_s[name] = min(self._due_s[name], self._free_s[name])
         self._wake.set()
 
-    def _take(self, batch: Batch, panels: Panels) -> None:
+    def _take(self, batch: Batch[Record], panels: Panels) -> None:
         """Push decisions, and look at the panels when a node changed. No await."""
         if any(record.event.kind in CHANGE_KINDS for record in batch.records):
             self._hurry()
@@ -246,7 +246,7 @@ class Hub:
             if data is not None:
                 viewer.offer_rows(_PUSHED, data, now_s)
 
-    def _rows(self, batch: Batch, asked: str, panels: Panels) -> bytes | None:
+    def _rows(self, batch: Batch[Record], asked: str, panels: Panels) -> bytes | None:
         filter_ = wanted(asked)
         records: list[Record] = [item for item in batch.records if is_wanted(item, filter_)]
         if not records:
