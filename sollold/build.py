@@ -92,6 +92,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools
     bodies: BodyStore
     edge: Edge
+    console: Console
 
 
 class _Knowledge:
@@ -234,7 +235,7 @@ async def build(
     hub.open(loop)
     audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
-    static = await asyncio.to_thread(StaticFiles.read, shipped("static"))
+    static = await asyncio.to_thread(lambda: StaticFiles.read(shipped("static")))
     console = Console(
         documents=documents,
         fleet=know.registry.fleet,
@@ -269,6 +270,7 @@ async def build(
             pools=flow.pools,
             bodies=bodies,
             edge=edge,
+            console=console,
         )
     finally:
         hub.close()
