@@ -41,7 +41,7 @@ from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
 from sollold.upstream.wheel import TimerWheel
-from sollold.web.app import known_methods, make_app
+from sollold.web.app import make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
@@ -50,10 +50,12 @@ from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
+from sollold.web.imitated import known_methods
 from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
 from sollold.web.static import StaticFiles
+from sollold.web.viewer import Viewer
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
@@ -227,7 +229,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         catalogue=catalogue,
         inference=_inference(config, know, flow, catalogue, bodies, edge.via),
         control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
-        parts=(static,),
+        parts=(static, Viewer(static)),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )
