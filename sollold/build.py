@@ -40,6 +40,7 @@ from sollold.routing.learning import Learner
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
+from sollold.routing.steps import StepLog
 from sollold.upstream.wheel import TimerWheel
 from sollold.web.app import make_app
 from sollold.web.body import BodyStore
@@ -166,6 +167,7 @@ class _Flow:
             node=self.admission.view,
             on_done=on_done,
             is_logging=config.log.requests,
+            steps=StepLog(bus, is_kept=config.log.routing, is_printed=config.log.routing_console),
             later=self.wheel.after,
         )
         self.dispatcher = Dispatcher(
