@@ -143,7 +143,7 @@ def make_document(rows: Sequence[Route]) -> Schema:
         "paths": paths,
         "components": {
             "schemas": schemas(
-                [row.answer for row in shown if row.answer is not None],
+                [kind for row in shown for kind in (row.answer, row.piece) if kind is not None],
                 [row.body for row in shown if row.body not in (None, dict)],
             ),
             "headers": _HEADERS,
@@ -246,6 +246,8 @@ def _content(row: Route) -> Schema:
         piece: Schema = {"description": _STREAMS.get(row.stream, "Piece by piece.")}
         if row.answer is EventsDocument:
             piece["anyOf"] = [ref(EVENT), ref("Gap")]
+        elif row.piece is not None:
+            piece |= ref(row.piece.__name__)
         found[row.stream] = {"schema": piece}
     return found
 

@@ -49,6 +49,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """More about it, in Markdown."""
     stream: str = ""
     """Content type of an answer that comes piece by piece, where one may be asked for."""
+    piece: Any = None
+    """The struct of one line of it; None: it is not described, or by the answer."""
     statuses: tuple[int, ...] = (200,)
     """What a good answer comes with; empty: there is none."""
     is_routed: bool = False

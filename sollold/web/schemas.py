@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sollold.api_types import ErrorDocument, EventsDocument
+from sollold.events.candidates import CandidateView
 from sollold.events.ring import Head
 from sollold.events.types import EVENT_CLASSES, event_type
 
@@ -82,9 +83,10 @@ def ref(name: str) -> Schema:
 def schemas(answers: Iterable[type], bodies: Iterable[type]) -> dict[str, Schema]:
     """Return the schemas by name: of these documents, of events and of errors."""
     answered = (*answers, ErrorDocument)
-    found = {name: _answered(schema) for name, schema in _components(answered).items()}
+    found = _components(answered)
     sentences = _Sentences()
     for struct in _structs(answered):
+        found[struct.__name__] = _sent(found[struct.__name__], struct)
         sentences.describe(found[struct.__name__], struct)
     if EventsDocument.__name__ in found:
         found[EventsDocument.__name__]["properties"]["events"]["items"] = ref(EVENT)
@@ -98,27 +100,27 @@ def _components(types: Iterable[type]) -> dict[str, Schema]:
     return msgspec.json.schema_components(types, ref_template=_PLACE + "{name}")[1]
 
 
-def _answered(schema: Schema) -> Schema:
-    """Return the schema of what is sent: every field is there, so defaults say nothing."""
-    properties: dict[str, Schema] = schema.get("properties", {})
-    if not properties:
-        return schema
-    kept = {
+def _sent(schema: Schema, struct: type[msgspec.Struct]) -> Schema:
+    """Return the schema of what is sent: unless a struct omits them, all its fields are there."""
+    properties = {
         name: {key: value for key, value in field.items() if key != "default"}
-        for name, field in properties.items()
+        for name, field in schema["properties"].items()
     }
-    return schema | {"properties": kept, "required": list(properties)}
+    is_whole = not struct.__struct_config__.omit_defaults
+    required = list(properties) if is_whole else schema.get("required", [])
+    return schema | {"properties": properties, "required": required}
 
 
 def _events(sentences: _Sentences) -> dict[str, Schema]:
     """Return a schema for each type of event, and the one that stands for them all."""
-    components = {name: _answered(schema) for name, schema in _components(EVENT_CLASSES).items()}
+    components = _components(EVENT_CLASSES)
     # What is kept is a row of figures, what is sent is an object.
     components.pop("Candidate")
     components["RouteDecision"]["properties"]["candidates"]["items"] = ref("CandidateView")
-    head = _answered(_components([Head])[Head.__name__])
+    components["CandidateView"] = _sent(components["CandidateView"], CandidateView)
+    head = _sent(_components([Head])[Head.__name__], Head)
     for event in EVENT_CLASSES:
-        schema = components[event.__name__]
+        schema = _sent(components[event.__name__], event)
         sentences.describe(schema, event)
         components[event.__name__] = _with_head(schema, head, event)
     components[EVENT] = {
@@ -138,9 +140,9 @@ def _with_head(schema: Schema, head: Schema, event: type[EventBase]) -> Schema:
     return schema | {"properties": properties, "required": [*head["required"], *schema["required"]]}
 
 
-def _structs(types: Iterable[type]) -> list[type]:
+def _structs(types: Iterable[type]) -> list[type[msgspec.Struct]]:
     """Return these structs and all that they are made of."""
-    found: dict[type, None] = {}
+    found: dict[type[msgspec.Struct], None] = {}
 
     def walk(kind: msgspec.inspect.Type) -> None:
         if isinstance(kind, msgspec.inspect.StructType):

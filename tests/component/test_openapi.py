@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -15,7 +16,7 @@ from referencing.jsonschema import DRAFT202012
 
 from sollold.events.types import EVENT_CLASSES, NodeLeft, event_type
 from sollold.web.openapi import make_document, operation_id, shown_path
-from sollold.web.route import Route
+from sollold.web.route import NDJSON, Route
 from tests.component.lab import IN_ORDER, Lab
 from tests.component.test_control import busy, slow_node
 from tests.docs.api import documented_routes, own_routes
@@ -314,6 +315,46 @@ def test_a_path_is_shown_without_its_patterns() -> None:
     assert operation["operationId"] == "get_a_b_c" == operation_id(row)
     assert shown_path("/") == "/"
     assert [tag["name"] for tag in document["tags"]] == ["Something new"]
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """A line of something."""
+
+    text: str
+    note: str | None = None
+    """Absent when there is none."""
+
+
+class Wish(msgspec.Struct):
+    """A body of a request."""
+
+    name: str
+    count: int = 1
+
+
+def test_what_may_be_left_out_is_not_required() -> None:
+    row = Route(
+        method="POST",
+        path="/lines",
+        handler=_nothing,
+        summary="It",
+        tag="State",
+        body=Wish,
+        stream=NDJSON,
+        piece=Line,
+    )
+
+    document = make_document([row])
+
+    OpenAPIV31SpecValidator(document).validate()
+    schemas = document["components"]["schemas"]
+    assert schemas["Line"]["required"] == ["text"]
+    assert schemas["Wish"]["required"] == ["name"]
+    assert schemas["Wish"]["properties"]["count"]["default"] == 1
+    operation = document["paths"]["/lines"]["post"]
+    assert operation["requestBody"]["required"]
+    content = operation["responses"]["200"]["content"]
+    assert content[NDJSON]["schema"]["$ref"] == "#/components/schemas/Line"
 
 
 # docs/api.md -----------------------------------------------------------------------------------
