@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp_jinja2
+import msgspec
 
 from sollold.web.console.hub import Hub
 from sollold.web.console.panels import Panels, compile_all, environment_settings
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     import jinja2
     from aiohttp import web
-    from aiohttp.typedefs import Handler
 
     from sollold.core.model import Fleet
     from sollold.events.bus import EventBus
@@ -57,7 +57,7 @@ class Console:
         app.on_shutdown.append(self.hub.close)
 
     def routes(self) -> list[Route]:
-        """Return the routes; `/` belongs to Ollama's API too and is looked up by `root`."""
+        """Return the routes; `over` adds `/`, which belongs to Ollama's API too."""
         page_route = Route(
             method="GET",
             path="/console",
@@ -77,13 +77,16 @@ class Console:
             ),
         ]
 
-    def root(self, ollamas: Handler) -> Handler:
-        """Return who answers `/`: the page on the console's listeners, `ollamas` elsewhere."""
+    def over(self, row: Route) -> Route:
+        """Return a row of another part; what answers `/` leaves the console's listeners to us."""
+        if row.path != "/":
+            return row
+        elsewhere = row.handler
 
-        async def answer(request: web.Request) -> web.StreamResponse:
-            return await (self.page if self._is_consoles(request) else ollamas)(request)
+        async def top(request: web.Request) -> web.StreamResponse:
+            return await (self.page if self._is_consoles(request) else elsewhere)(request)
 
-        return answer
+        return msgspec.structs.replace(row, handler=top)
 
     async def page(self, request: web.Request) -> web.Response:
         """Answer with the whole page as it is at this moment."""
