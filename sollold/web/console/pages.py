@@ -12,7 +12,7 @@ from sollold.web.console.hub import Hub
 from sollold.web.console.panels import Panels, compile_all, environment_settings
 from sollold.web.console.view import View
 from sollold.web.pages import page
-from sollold.web.route import Route
+from sollold.web.route import Parameter, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 _EVERYWHERE = ("0.0.0.0", "::")
 _HTML = "text/html"
+
+_VIEW = (
+    Parameter(name="sort", text="The column that nodes sort by; with a minus, the other way."),
+    Parameter(name="filter", text="Only nodes whose name, address, state or models have this."),
+    Parameter(name="request", text="Only decisions about this request; its start will do."),
+)
 
 
 class Console:
@@ -65,6 +71,7 @@ class Console:
             summary="The console page, on the console's listener at / too",
             tag="Pages",
             media=_HTML,
+            parameters=_VIEW,
         )
         return [
             page_route,
@@ -74,6 +81,9 @@ class Console:
                 handler=self.hub.handle,
                 summary="Keeps the console page live, over a WebSocket",
                 tag="Pages",
+                text="A WebSocket for the page that came from the same daemon: panels as HTML in "
+                "JSON objects whose form may change with any version.",
+                parameters=_VIEW,
             ),
         ]
 
