@@ -295,6 +295,29 @@ class LogsDocument(msgspec.Struct, frozen=True, kw_only=True):
     """Oldest first."""
 
 
+class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, as older tools read it."""
+
+    host: str
+    """Its URL."""
+    name: str
+    healthy: bool
+    """Whether it is given requests."""
+    state: str
+    reason: str | None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /api/health`, in the shape older tools read."""
+
+    status: str
+    """`healthy`, `degraded` or `unhealthy`."""
+    service: Literal["sollold"] = "sollold"
+    version: str
+    timestamp: str
+    hosts: tuple[HostHealth, ...]
+
+
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """A stable code, a sentence, and what to do where that is known."""
 
@@ -317,6 +340,7 @@ Document = (
     | RequestsDocument
     | EventsDocument
     | LogsDocument
+    | Health
     | ErrorDocument
 )
 

@@ -41,9 +41,9 @@ from sollold.routing.learning import Learner
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
-from sollold.system.shipped import shipped
+from sollold.routing.steps import StepLog
 from sollold.upstream.wheel import TimerWheel
-from sollold.web.app import known_methods, make_app
+from sollold.web.app import make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
@@ -53,12 +53,14 @@ from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
+from sollold.web.imitated import known_methods
 from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
 from sollold.web.push import Audience
 from sollold.web.static import StaticFiles
+from sollold.web.viewer import Viewer
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
@@ -170,6 +172,7 @@ class _Flow:
             node=self.admission.view,
             on_done=on_done,
             is_logging=config.log.requests,
+            steps=StepLog(bus, is_kept=config.log.routing, is_printed=config.log.routing_console),
             later=self.wheel.after,
         )
         self.dispatcher = Dispatcher(
@@ -235,7 +238,7 @@ async def build(
     hub.open(loop)
     audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
-    static = await asyncio.to_thread(lambda: StaticFiles.read(shipped("static")))
+    static = await StaticFiles.load()
     console = Console(
         documents=documents,
         fleet=know.registry.fleet,
@@ -252,7 +255,7 @@ async def build(
         ),
         audience=audience,
         console=console,
-        parts=[static, LogApi(hub, audience)],
+        parts=(static, Viewer(static), LogApi(hub, audience)),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )

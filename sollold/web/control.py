@@ -15,7 +15,7 @@ from sollold.events.query import EventQuery, Filter
 from sollold.events.ring import gap_json, rfc3339
 from sollold.web.context import CONTEXT
 from sollold.web.push import Feed, check_origin
-from sollold.web.route import Parameter, Route
+from sollold.web.route import NDJSON, Parameter, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,8 @@ class ControlApi:
                 handler=self.health,
                 summary="Whether anything can be served; 503 when not",
                 tag="State",
+                answer=api_types.Health,
+                statuses=(200, 503),
             ),
             Route(
                 method="GET",
@@ -113,6 +115,7 @@ class ControlApi:
                 tag="Events",
                 parameters=_EVENT_PARAMETERS,
                 answer=api_types.EventsDocument,
+                stream=NDJSON,
             ),
             Route(
                 method="GET",
@@ -120,6 +123,9 @@ class ControlApi:
                 handler=self.routing_events,
                 summary="Events over a WebSocket, in JSON arrays",
                 tag="Events",
+                text=f"A WebSocket. First the last {_GREETING_EVENTS} events, then each as it "
+                "happens; several in one message where they come together. What a listener says "
+                "is ignored.",
                 parameters=_FILTER_PARAMETERS,
             ),
         ]
@@ -127,8 +133,8 @@ class ControlApi:
     async def health(self, request: web.Request) -> web.Response:
         """Answer `/api/health`; 503 when nothing can be served."""
         document = self._documents.health()
-        status = 503 if document["status"] == "unhealthy" else 200
-        return _json(msgspec.json.encode(document), status=status)
+        status = 503 if document.status == "unhealthy" else 200
+        return _json(api_types.encode(document), status=status)
 
     async def status(self, request: web.Request) -> web.Response:
         """Answer `/api/v1/status`."""

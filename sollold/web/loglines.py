@@ -58,6 +58,8 @@ class LogApi:
                 handler=self.socket,
                 summary="The daemon's log lines over a WebSocket, in JSON arrays",
                 tag="Events",
+                text="A WebSocket. First the last lines, then each as it is logged; several in one "
+                "message where they come together. What a listener says is ignored.",
                 parameters=_STREAM_PARAMETERS,
             ),
         ]

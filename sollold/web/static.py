@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from sollold.system.shipped import shipped
 from sollold.web.route import Route
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Always with a charset: the viewer's script is full of UTF-8 and does not say so itself.
 _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -29,7 +31,7 @@ _TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 _UNKNOWN_TYPE = "text/plain; charset=utf-8"
-"""Licences and the like; scripts and styles without a charset are read as something else."""
+"""Licences, notices and the like."""
 _PACKED = frozenset({".png"})
 _SMALL_BYTES = 512
 _MAX_BYTES = 32 * 1024 * 1024
@@ -65,8 +67,17 @@ class StaticFiles:
         self._files = files
 
     @classmethod
+    async def load(cls) -> StaticFiles:
+        """Return the files that come with the program.
+
+        Raises:
+            OSError: they are missing or cannot be read.
+        """
+        return await asyncio.to_thread(lambda: cls.read(shipped("static")))
+
+    @classmethod
     def read(cls, folder: Path) -> StaticFiles:
-        """Return the files below a folder; for a thread.
+        """Return the files below a folder. Not for the event loop.
 
         Raises:
             OSError: one of them cannot be read.
@@ -102,6 +113,7 @@ class StaticFiles:
                 handler=self.file,
                 summary="A file that a page needs",
                 tag="Pages",
+                hidden="files of the pages, no part of the API",
             )
             for method in ("GET", "HEAD")
         ]
