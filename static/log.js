@@ -371,7 +371,7 @@
         begin();
       }
     },
-    { rootMargin: "400px" },
+    { rootMargin: "100px" },
   );
   nearby.observe(panel);
 })();
