@@ -68,11 +68,11 @@ with_groups() {
   ) </dev/null &
   machine=$!
   # Whoever started this ends it by closing its standard input.
-  (cat >/dev/null; kill -KILL "$machine" 2>/dev/null) <&0 &
+  cat >/dev/null <&0 &
   local watch=$! status=0
-  wait "$machine" 2>/dev/null || status=$?
-  pkill -P "$watch" 2>/dev/null || true
-  kill "$watch" 2>/dev/null || true
+  wait -n "$machine" "$watch" || status=$?
+  kill -KILL "$machine" "$watch" 2>/dev/null || true
+  wait "$machine" 2>/dev/null || true
   return "$status"
 }
 
