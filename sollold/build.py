@@ -15,7 +15,6 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from sollold.config.address import is_loopback
 from sollold.core.load import Load
 from sollold.core.model import NodeKind
 from sollold.core.nodetable import NodeTable
@@ -24,15 +23,24 @@ from sollold.core.rates import RateTable
 from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
+from sollold.live import Owners
 from sollold.nodes.ask import Asker, probe_session
 from sollold.nodes.client import NodeClient
 from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.sources import StaticSources
 from sollold.nodes.tls import TlsContexts
-from sollold.nodes.tools import ProbeSettings
-from sollold.policies import assign_policy, dispatch_settings, health_policy
-from sollold.routing.admission import Admission, QueueRules
+from sollold.policies import (
+    assign_policy,
+    dispatch_settings,
+    health_policy,
+    host_policies,
+    probe_settings,
+    queue_rules,
+    reply_limits,
+)
+from sollold.reload import Reloader
+from sollold.routing.admission import Admission
 from sollold.routing.blame import Blame
 from sollold.routing.dispatch import Dispatcher
 from sollold.routing.figures import Figures
@@ -50,10 +58,11 @@ from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
-from sollold.web.inference import InferenceApi, ReplyLimits
+from sollold.web.inference import InferenceApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
-from sollold.wire.cors import HostPolicy, OriginPolicy
+from sollold.web.reload import ReloadApi
+from sollold.wire.cors import OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
 
@@ -62,6 +71,7 @@ if TYPE_CHECKING:
 
     from sollold.config import Config, LoadedConfig
     from sollold.core.model import NodeId, NodeView
+    from sollold.log import Level
     from sollold.nodes.own import OwnAddresses
     from sollold.routing.record import Outcome, RequestRecord
     from sollold.wire.routes import InferenceRoute
@@ -86,6 +96,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools
     bodies: BodyStore
     edge: Edge
+    reloader: Reloader
 
 
 class _Knowledge:
@@ -113,11 +124,7 @@ class _Knowledge:
             clock=clock,
             dice=random.random,
             secret_of=os.environ.get,
-            settings=ProbeSettings(
-                limit_s=config.health.timeout_s,
-                catalogue_s=config.health.catalogue_s,
-                silence_s=config.failover.frozen_idle_s,
-            ),
+            settings=probe_settings(config),
             sources=StaticSources.of(loaded),
             tls=self.tls,
             has_work=lambda node: self.load.count(node) > 0,
@@ -196,8 +203,19 @@ class _Flow:
 
 
 @contextlib.asynccontextmanager
-async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncIterator[Built]:
-    """Make every object; close what they opened when the context ends."""
+async def build(
+    loaded: LoadedConfig,
+    own: OwnAddresses,
+    bound: Bound,
+    *,
+    read: Callable[[], LoadedConfig] | None = None,
+    set_level: Callable[[Level], None] = lambda _: None,
+) -> AsyncIterator[Built]:
+    """Make every object; close what they opened when the context ends.
+
+    A reload gets its configuration from `read`, by default the old one, and tells `set_level` how
+    much to log.
+    """
     config = loaded.config
     loop = asyncio.get_running_loop()
     instance = f"{platform.node()}_{os.getpid()}_{os.urandom(4).hex()}"
@@ -215,15 +233,39 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         figures=know.figures,
         bus=bus,
         clock=time.monotonic,
-        policy=assign_policy(config),
     )
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
+    inference = _inference(config, know, flow, catalogue, bodies, edge.via)
+    owners = Owners(
+        registry=know.registry,
+        prober=know.prober,
+        tls=know.tls,
+        pools=flow.pools,
+        admission=flow.admission,
+        dispatcher=flow.dispatcher,
+        reporter=flow.reporter,
+        bodies=bodies,
+        catalogue=catalogue,
+        inference=inference,
+        edge=edge,
+        bound=bound,
+        own=own,
+        set_level=set_level,
+    )
+    reloader = Reloader(
+        loaded,
+        read=read or (lambda: loaded),
+        apply=owners.apply,
+        facts=facts,
+        publish=bus.publish,
+    )
     app = make_app(
         edge=edge,
         catalogue=catalogue,
-        inference=_inference(config, know, flow, catalogue, bodies, edge.via),
+        inference=inference,
+        parts=[ReloadApi(reloader.reload)],
         control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
@@ -242,8 +284,10 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
             pools=flow.pools,
             bodies=bodies,
             edge=edge,
+            reloader=reloader,
         )
     finally:
+        await reloader.close()
         flow.dispatcher.close()
         flow.reporter.flush()
         await know.prober.close()
@@ -305,11 +349,7 @@ def _admission(
         ),
         load=know.load,
         policy=assign_policy(config),
-        rules=QueueRules(
-            look_ahead=queue.look_ahead,
-            max_wait_s=queue.max_wait_s,
-            holder_down_s=queue.holder_down_s,
-        ),
+        rules=queue_rules(config),
         wheel=wheel,
         clock=clock,
         dice=random.random,
@@ -342,11 +382,7 @@ def _inference(
         rates=know.rates,
         wheel=flow.wheel,
         clients=ClientIdentity(config.listen.trusted_proxies),
-        limits=ReplyLimits(
-            spool_bytes=config.limits.client_spool_bytes,
-            stall_s=config.limits.client_stall_s,
-            notes_in_body=config.replies.routing == "body",
-        ),
+        limits=reply_limits(config),
     )
 
 
@@ -382,19 +418,10 @@ def _edge(
     load: Load,
     on_undispatched: Callable[[InferenceRoute, int, Outcome], None],
 ) -> Edge:
-    policies = {
-        (host, port): HostPolicy(
-            is_loopback_bind=is_loopback(host),
-            allowed=config.listen.allowed_hosts,
-            own_names=(platform.node(),),
-            own_addresses=tuple(own.interfaces),
-        )
-        for host, port in (*bound.api, *bound.console)
-    }
     return Edge(
         instance=instance,
         origins=OriginPolicy(config.http.origins),
-        hosts=policies,
+        hosts=host_policies(config, bound, own),
         methods=known_methods(),
         running=lambda: (running.request for running in load),
         on_undispatched=on_undispatched,

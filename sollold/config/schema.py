@@ -77,12 +77,13 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Discovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where nodes are looked for besides `[[nodes]]`."""
 
-    enabled: Annotated[bool, _key("Look for nodes that are not configured.")] = True
-    local: Annotated[bool, _key("Look for an Ollama on this machine.")] = True
+    enabled: Annotated[bool, _key("Look for nodes that are not configured.", live=True)] = True
+    local: Annotated[bool, _key("Look for an Ollama on this machine.", live=True)] = True
     ollama_host: Annotated[
         str,
         _key(
             "One more Ollama to look at; default: OLLAMA_HOST.",
+            live=True,
             example='"192.168.1.22"',
         ),
     ] = ""

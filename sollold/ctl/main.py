@@ -192,6 +192,23 @@ def logs_command(
 
 
 @cli.command(
+    "reload",
+    cls=Command,
+    examples=(
+        "sollolctl reload",
+        "sollolctl reload --json",
+        "sollolctl --url http://gpu-box:11434 reload",
+    ),
+)
+@click.pass_obj
+def reload_command(settings: Settings) -> None:
+    """Have sollold read its configuration anew; on any mistake the old one stays."""
+    from sollold.ctl import reload
+
+    reload.reload(_session(settings))
+
+
+@cli.command(
     "version",
     cls=Command,
     examples=(

@@ -18,6 +18,7 @@ from sollold.ctl.table import Layout, order, render, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from sollold.ctl.client import Reply
     from sollold.ctl.options import Settings
@@ -47,6 +48,14 @@ class Session:
         try:
             with _patience(self.err):
                 return self.client.get(path, query)
+        finally:
+            self._tell_tries()
+
+    def post(self, path: str, *, also: AbstractSet[int] = frozenset()) -> Reply:
+        """Have something done, with a word on the terminal if that takes long."""
+        try:
+            with _patience(self.err):
+                return self.client.post(path, also=also)
         finally:
             self._tell_tries()
 

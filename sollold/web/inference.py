@@ -96,6 +96,12 @@ class InferenceApi:
         self._tuner = client_tuner(limits.stall_s)
         self._questions = Questions(plain=plain, fleet=fleet, look_soon=look_soon)
 
+    def set_limits(self, limits: ReplyLimits, clients: ClientIdentity) -> None:
+        """Serve requests that come from now on by other limits. No await."""
+        if limits.stall_s != self._limits.stall_s:
+            self._tuner = client_tuner(limits.stall_s)
+        self._limits, self._clients = limits, clients
+
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, one handler each."""
         return [web.post(route.path, self._handler(route)) for route in InferenceRoute]
