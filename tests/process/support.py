@@ -57,8 +57,12 @@ class Stream:
 
     def __init__(self, daemon: Daemon, **fields: Any) -> None:
         self._client = Client(daemon.api_url, LIMIT_S)
-        self._client.send("POST", "/api/chat", chat(stream=True, **fields))
-        self._client.wait()
+        try:
+            self._client.send("POST", "/api/chat", chat(stream=True, **fields))
+            self._client.wait()
+        except BaseException:
+            self._client.close()
+            raise
         self._answer: list[Answer] = []
         self.ended_s = 0.0
         self._thread = threading.Thread(target=self._read, name="stream")
