@@ -97,6 +97,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     bodies: BodyStore
     edge: Edge
     reloader: Reloader
+    owners: Owners
 
 
 class _Knowledge:
@@ -285,6 +286,7 @@ async def build(
             bodies=bodies,
             edge=edge,
             reloader=reloader,
+            owners=owners,
         )
     finally:
         await reloader.close()
