@@ -59,9 +59,9 @@ class Service:
         self.machine.systemctl("daemon-reload")
 
     def write_config(self, *nodes: str, text: str = "") -> None:
-        """Write the configuration file."""
+        """Write the configuration file; each node takes many requests at once."""
         head = _CONFIG.format(api_port=self.api_port, console_port=self.console_port)
-        tables = "".join(f'[[nodes]]\nurl = "{url}"\n\n' for url in nodes)
+        tables = "".join(f'[[nodes]]\nurl = "{url}"\nslots = 64\n\n' for url in nodes)
         self.machine.write(self.machine.config_path, head + tables + text)
 
     def write_raw_config(self, text: str) -> None:
