@@ -46,7 +46,8 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
             made.start()
         except NotPossible as failure:
             refusals[manager] = str(failure)
-            refuse(manager, str(failure))
+        if manager in refusals:
+            refuse(manager, refusals[manager])
         yield made
         made.close()
 

@@ -43,14 +43,18 @@ die() { printf '%s\n' "$*" >&2; exit 1; }
 outside() {
   ((EUID == 0)) || die "namespaces and mounts need root; run the tests as root"
   [[ -x $PROGRAM ]] || die "systemd is missing. On Debian and Ubuntu: apt-get install systemd"
-  unshare --mount --propagation private true 2>/dev/null ||
+  unshare --mount --propagation unchanged true 2>/dev/null ||
     die "this machine lets nobody mount; of a container it takes a privileged one (docker run --privileged)"
-  exec unshare --mount --propagation private bash "${BASH_SOURCE[0]}" --groups "$@"
+  exec unshare --mount --propagation unchanged bash "${BASH_SOURCE[0]}" --groups "$@"
 }
 
 # Mounts of this process end with it; control groups do not, so it stays to remove them.
 with_groups() {
   local dir=$2 groups=$2/groups own machine
+  # What is mounted here must not show outside. A chroot has no root to say so of: its path is that
+  # of the namespace, where nsenter leads.
+  mount --make-rprivate / 2>/dev/null ||
+    nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
   mkdir "$groups"
   mount -t cgroup2 cgroup2 "$groups" 2>/dev/null ||
     die "this kernel gives no control groups (cgroup2); of a container it takes a privileged one"
@@ -63,7 +67,7 @@ with_groups() {
   # In a group of its own before its root is hidden from it.
   (
     echo "$BASHPID" >"$group/cgroup.procs"
-    exec unshare --mount --propagation private --cgroup --ipc --uts --pid --fork --kill-child \
+    exec unshare --mount --propagation unchanged --cgroup --ipc --uts --pid --fork --kill-child \
       bash "${BASH_SOURCE[0]}" --inside "$@"
   ) </dev/null &
   machine=$!

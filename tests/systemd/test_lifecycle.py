@@ -145,6 +145,7 @@ def test_a_crash_loop_ends(service: Service, node: FakeNodeProcess) -> None:
     service.drop_in(SERVICE, "quick", _QUICK_RESTART)
     service.start()
     burst = int(service.show("StartLimitBurst"))
+    assert 2 <= burst <= 10
     killed: set[str] = set()
     for _ in range(burst):
         until(lambda: _running_pid(service) not in {"0", *killed}, "running, a new process")
