@@ -294,6 +294,30 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[HostHealth, ...]
 
 
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the daemon's own log. `dropped` lines were lost here by a slow reader."""
+
+    at: str
+    level: LogLevel
+    source: str
+    """The logger that wrote it."""
+    message: str
+    request: str | None = None
+    dropped: int | None = None
+
+
+class LogsDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /api/v1/logs` without `follow`."""
+
+    schema: Literal["sollold.logs/1"] = "sollold.logs/1"
+    at: str
+    lines: tuple[LogLine, ...]
+    """Oldest first."""
+
+
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """A stable code, a sentence, and what to do where that is known."""
 
@@ -316,6 +340,7 @@ Document = (
     | RequestsDocument
     | EventsDocument
     | Health
+    | LogsDocument
     | ErrorDocument
 )
 

@@ -24,6 +24,7 @@ from sollold.core.rates import RateTable
 from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
+from sollold.logs.hub import LogHub
 from sollold.nodes.ask import Asker, probe_session
 from sollold.nodes.client import NodeClient
 from sollold.nodes.probe import Prober
@@ -53,8 +54,10 @@ from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.imitated import known_methods
 from sollold.web.inference import InferenceApi, ReplyLimits
+from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
+from sollold.web.push import Audience
 from sollold.web.static import StaticFiles
 from sollold.web.viewer import Viewer
 from sollold.wire.cors import HostPolicy, OriginPolicy
@@ -201,8 +204,13 @@ class _Flow:
 
 
 @contextlib.asynccontextmanager
-async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncIterator[Built]:
-    """Make every object; close what they opened when the context ends."""
+async def build(
+    loaded: LoadedConfig, own: OwnAddresses, bound: Bound, logs: LogHub | None = None
+) -> AsyncIterator[Built]:
+    """Make every object; close what they opened when the context ends.
+
+    `logs` has the daemon's log lines; without it there are none to read.
+    """
     config = loaded.config
     loop = asyncio.get_running_loop()
     instance = f"{platform.node()}_{os.getpid()}_{os.urandom(4).hex()}"
@@ -224,14 +232,20 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
     )
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
+    hub = logs or LogHub()
+    hub.open(loop)
+    audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
     static = await StaticFiles.load()
     app = make_app(
         edge=edge,
         catalogue=catalogue,
         inference=_inference(config, know, flow, catalogue, bodies, edge.via),
-        control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
-        parts=(static, Viewer(static)),
+        control=ControlApi(
+            documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience
+        ),
+        audience=audience,
+        parts=(LogApi(hub, audience), static, Viewer(static)),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )
@@ -251,6 +265,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
             edge=edge,
         )
     finally:
+        hub.close()
         flow.dispatcher.close()
         flow.reporter.flush()
         await know.prober.close()

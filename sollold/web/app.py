@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
     from sollold.web.metrics import Metrics
+    from sollold.web.push import Audience
     from sollold.web.route import Routed
 
 _MAX_HEADER_BYTES = 64 * 1024
@@ -32,6 +33,7 @@ def make_app(
     catalogue: Catalogue,
     inference: InferenceApi,
     control: ControlApi,
+    audience: Audience,
     parts: Sequence[Routed] = (),
     metrics: Metrics | None,
     body_limit_bytes: int,
@@ -48,7 +50,7 @@ def make_app(
     rows = [row for part in served for row in part.routes()]
     rows += Description(rows).routes()
     app.router.add_routes([row.definition() for row in rows])
-    app.on_shutdown.append(control.close_sockets)
+    app.on_shutdown.append(audience.say_goodbye)
     return app
 
 

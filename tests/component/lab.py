@@ -22,6 +22,7 @@ from tests.fakes.node import FakeNode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sollold.logs.hub import LogHub
     from tests.fakes.server import FakeServer
 
 IN_ORDER = {"weights": {"tier": 1000.0}}
@@ -51,6 +52,7 @@ class Lab:
         others: Sequence[FakeServer] = (),
         is_probing: bool = True,
         nodes_config: Sequence[dict[str, Any]] = (),
+        logs: LogHub | None = None,
         **settings: dict[str, Any],
     ) -> None:
         self.nodes = [FakeNode() for _ in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -59,6 +61,7 @@ class Lab:
         if nodes_config:
             self._settings["nodes"] = list(nodes_config)
         self._is_probing = is_probing
+        self._logs = logs
         self._stack = contextlib.AsyncExitStack()
         self.built: Built
         self.session: aiohttp.ClientSession
@@ -81,7 +84,7 @@ class Lab:
         loaded = LoadedConfig(config=self._config(), origins={}, files=(), notes=())
         own = find_own_addresses(frozenset({("127.0.0.1", self.port)}))
         bound = Bound(api=(("127.0.0.1", self.port),), console=())
-        self.built = await stack.enter_async_context(build(loaded, own, bound))
+        self.built = await stack.enter_async_context(build(loaded, own, bound, self._logs))
         runner = ServerRunner(
             self.built.app,
             headers=self.built.edge.headers,
