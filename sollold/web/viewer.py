@@ -29,8 +29,8 @@ _PAGE = """\
 <header>
 <h1>sollold API</h1>
 <p>The same as a document: <a href="openapi.json">openapi.json</a></p>
-</header>
 <noscript><p>The viewer needs scripts. The document does not.</p></noscript>
+</header>
 <main id="viewer" data-document="openapi.json"></main>
 <script src="{viewer_script}"></script>
 <script src="{script}"></script>
