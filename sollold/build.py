@@ -47,6 +47,7 @@ from sollold.web.app import make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
+from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
@@ -237,6 +238,13 @@ async def build(
     audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
     static = await StaticFiles.load()
+    console = Console(
+        documents=documents,
+        fleet=know.registry.fleet,
+        bus=bus,
+        static=static,
+        listeners=bound.console,
+    )
     app = make_app(
         edge=edge,
         catalogue=catalogue,
@@ -245,6 +253,7 @@ async def build(
             documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience
         ),
         audience=audience,
+        console=console,
         parts=(LogApi(hub, audience), static, Viewer(static)),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sollold.web.catalogue import Catalogue
+    from sollold.web.console.pages import Console
     from sollold.web.control import ControlApi
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
@@ -34,6 +35,7 @@ def make_app(
     inference: InferenceApi,
     control: ControlApi,
     audience: Audience,
+    console: Console | None = None,
     parts: Sequence[Routed] = (),
     metrics: Metrics | None,
     body_limit_bytes: int,
@@ -44,13 +46,19 @@ def make_app(
         client_max_size=body_limit_bytes,
         handler_args=_server_settings(),
     )
-    served: list[Routed] = [catalogue, Elsewhere(), inference, control, *parts]
+    root = catalogue.root if console is None else console.root(catalogue.root)
+    served: list[Routed] = [Elsewhere(), inference, control, *parts]
+    if console is not None:
+        served.append(console)
     if metrics is not None:
         served.append(metrics)
-    rows = [row for part in served for row in part.routes()]
+    rows = catalogue.routes(root)
+    rows += [row for part in served for row in part.routes()]
     rows += Description(rows).routes()
     app.router.add_routes([row.definition() for row in rows])
     app.on_shutdown.append(audience.say_goodbye)
+    if console is not None:
+        console.join(app)
     return app
 
 

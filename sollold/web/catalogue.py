@@ -13,6 +13,8 @@ from sollold.wire.show import show
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp.typedefs import Handler
+
     from sollold.core.model import Digest, Fleet, ModelKey, ModelView
     from sollold.web.route import Route
 
@@ -28,10 +30,10 @@ class Catalogue:
         self._made: dict[str, tuple[int, bytes]] = {}
         self._digests: tuple[int, dict[ModelKey, Digest]] = (-1, {})
 
-    def routes(self) -> list[Route]:
-        """Return the routes."""
-        handlers = {
-            "/": self.root,
+    def routes(self, root: Handler | None = None) -> list[Route]:
+        """Return the routes; `root` answers `/` in place of our own handler."""
+        handlers: dict[str, Handler] = {
+            "/": root or self.root,
             "/api/version": self.version,
             "/api/tags": self.tags,
             "/api/ps": self.ps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-LONG = "a-node-with-a-name-of-sixty-characters-that-nobody-ever-types"
-HOSTILE = "<img src=x onerror=alert(1)>\u202etxt.exe"
+LONG = "a-node-with-a-name-of-sixty-characters-that-nobody-ever-type"
+LONG_MODEL = "a-model-with-a-name-of-sixty-characters-or-more:70b-instruct-q4_K_M"
+HOSTILE = "<img src=x onerror=alert(1)>\u202etxt.exe\x1b[31m"
 WIDTHS = (320, 360, 768, 1280)
 THEMES: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light"},
@@ -33,17 +35,19 @@ THEMES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Two of four nodes are down, two have names that try a page; requests run and wait."""
+    """One node of four is down, others have names that try a page; requests run, wait and fail."""
     specs = (
         NodeSpec("gpu-1", ("--rate", "5", "--answer-tokens", "4000"), tier=1),
-        NodeSpec(LONG, ("--models", "mistral:7b")),
-        NodeSpec(HOSTILE, ("--models", "a-model-with-a-very-long-name-indeed:70b-instruct-q4_K_M")),
-        NodeSpec("pi-5"),
+        NodeSpec(LONG, ("--models", LONG_MODEL)),
+        NodeSpec("odd", ("--models", "mistral:7b", "--version", HOSTILE)),
+        NodeSpec("pi-5", ("--models", "phi3:mini")),
     )
     with Fleet(tmp_path_factory.mktemp("troubled"), specs) as fleet:
         fleet.until(lambda: set(fleet.states().values()) == {"up"}, "every node is up")
         fleet.nodes["pi-5"].kill()
         fleet.until(lambda: fleet.states()["pi-5"] == "down", "one is down")
+        assert fleet.chat(HOSTILE) == 404
+        assert fleet.chat(LONG_MODEL) == 200
         with closing(fleet.stream("llama3.2")), closing(fleet.request("llama3.2")):
             yield fleet
 
@@ -77,8 +81,10 @@ def test_nothing_is_wider_than_the_window(
         seen.assert_clean()
 
 
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", ["calm", "troubled", "empty"])
+@pytest.mark.parametrize(
+    ("name", "theme"),
+    [*itertools.product(["calm", "troubled", "empty"], ["light", "dark"]), ("troubled", "forced")],
+)
 def test_axe_finds_nothing(
     request: pytest.FixtureRequest, new_page: NewPage, name: str, theme: str
 ) -> None:
@@ -131,15 +137,20 @@ def test_states_are_shapes_and_words_in_any_colours(troubled: Fleet, new_page: N
             assert min(box["width"], box["height"]) >= 8
 
 
-def test_what_nodes_call_themselves_is_only_text(troubled: Fleet, new_page: NewPage) -> None:
+def test_what_others_write_is_only_text(troubled: Fleet, new_page: NewPage) -> None:
     seen = new_page(troubled)
     seen.page.on("dialog", lambda dialog: seen.errors.append(f"dialog: {dialog.message}"))
     page = seen.open()
     until_live(page)
-    names = page.locator("#nodes tbody th .node-name").all_inner_texts()
-    assert any(name.startswith("<img src=x onerror=alert(1)>") for name in names), names
-    assert not any("\u202e" in name for name in names)
-    assert page.locator("#main img").count() == 0
+    troubled.chat(HOSTILE)
+    for panel in ("#nodes", "#decisions"):
+        expect(page.locator(panel)).to_contain_text("<img src=x onerror=alert(1)>")
+    page.locator("#log").scroll_into_view_if_needed()
+    expect(page.locator("#log-list")).to_contain_text("<img src=x onerror=alert(1)>")
+    assert page.locator("img").count() == 0
+    text = page.locator("body").inner_text()
+    assert "\u202e" not in text
+    assert "\x1b" not in text
     seen.assert_clean()
 
 
