@@ -94,6 +94,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools
     bodies: BodyStore
     edge: Edge
+    console: Console
 
 
 class _Knowledge:
@@ -272,6 +273,7 @@ async def build(
             pools=flow.pools,
             bodies=bodies,
             edge=edge,
+            console=console,
         )
     finally:
         hub.close()

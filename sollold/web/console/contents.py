@@ -28,7 +28,6 @@ MAX_MODELS = 20
 MAX_MATRIX = 8
 """Nodes up to which the loaded models are a matrix."""
 
-_USABLE = ("up", "slow")
 _ANSWERING = ("up", "slow", "draining")
 
 
@@ -78,6 +77,7 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     since: int | None
     seen: int | None
     """When it last answered, of nodes that do not answer."""
+    is_answering: bool
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +145,8 @@ def nodes(now: Snapshot, view: View) -> dict[str, Any]:
             id=words.element_id("node", node.id),
             node=node,
             since=now.since(f"node {node.id} {node.state}", node.since_ms),
-            seen=None if node.state in _USABLE else now.since(f"seen {node.id}", node.seen_ms),
+            is_answering=node.state in _ANSWERING,
+            seen=None if node.state in _ANSWERING else now.since(f"seen {node.id}", node.seen_ms),
         )
         for node in view.arrange(everything)
     ]
@@ -169,7 +170,8 @@ def _last_lost(everything: tuple[Node, ...], now: Snapshot) -> dict[str, Any] | 
 def loaded(now: Snapshot, view: View) -> dict[str, Any]:
     """Return which model is in which node's memory."""
     tellers = sorted(
-        (node for node in now.fleet().nodes if node.tells_memory), key=lambda node: node.id
+        (item for item in now.fleet().nodes if item.tells_memory and item.state in _ANSWERING),
+        key=lambda item: item.id,
     )
     cells: dict[str, dict[str, str]] = {}
     for node in tellers:
@@ -193,7 +195,7 @@ def loaded(now: Snapshot, view: View) -> dict[str, Any]:
         "rows": rows[:MAX_MODELS],
         "more": max(0, len(rows) - MAX_MODELS),
         "count": len(rows),
-        "columns": [node.id for node in tellers],
+        "nodes": [node.id for node in tellers],
         "is_matrix": 0 < len(tellers) <= MAX_MATRIX,
     }
 
@@ -228,11 +230,8 @@ def _place(item: Request) -> str:
 
 def decisions(now: Snapshot, view: View) -> dict[str, Any]:
     """Return the last decisions."""
-    uptime_s = now.status.uptime_ms / 1000
-    return {
-        "rows": events.decisions(now.bus, view.request),
-        "started_s": now.now_s - uptime_s,
-    }
+    started_ms = now.since("daemon", now.status.uptime_ms) or 0
+    return {"rows": events.decisions(now.bus, view.request), "started_s": started_ms / 1000}
 
 
 def changes(now: Snapshot, view: View) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -34,9 +35,9 @@ _MAX_GOOD = 64
 
 
 def environment_settings() -> dict[str, Any]:
-    """Return what the templates' environment is made of."""
+    """Return what the templates' environment is made of; `compile_all` brings the templates."""
     return {
-        "loader": jinja2.PackageLoader("sollold.web.console"),
+        "loader": jinja2.DictLoader({}),
         "autoescape": True,
         "finalize": words.shown,
         "undefined": jinja2.StrictUndefined,
@@ -49,7 +50,14 @@ def environment_settings() -> dict[str, Any]:
 
 def compile_all(templates: jinja2.Environment) -> None:
     """Read and compile every template; for a thread."""
-    for name in templates.list_templates(extensions=("html",)):
+    loader = templates.loader
+    assert isinstance(loader, jinja2.DictLoader)  # noqa: S101 - as `environment_settings` made it
+    folder = Path(__file__).with_name("templates")
+    loader.mapping = {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in folder.rglob("*.html")
+    }
+    for name in loader.mapping:
         templates.get_template(name)
 
 
@@ -112,9 +120,13 @@ class Panels:
         if error_id is None:
             error_id = self._broken[name] = f"e-{os.urandom(2).hex()}"
             _log.exception("a panel of the console cannot be shown panel=%s id=%s", name, error_id)
+        good = self._good.get(key)
+        if good is not None:
+            # The id goes to what stands around it.
+            good = good.replace(f' id="{name}"', "", 1)
         template = self._templates.get_template("broken.html")
         return Markup(  # noqa: S704 - as above
-            template.render(name=name, error_id=error_id, good=self._good.get(key))
+            template.render(name=name, error_id=error_id, good=good)
         )
 
     def rows(self, records: Iterable[Record]) -> Markup:
