@@ -165,6 +165,9 @@ check_options() {
   done
   if [[ $action == demo ]]; then with_service=; fi
   [[ $with_service || ! $starts$restarts ]] || die "--start and --restart need the service"
+  if [[ $listen && " ${service_options[*]-} " == *" --socket "* ]]; then
+    die "--socket holds 127.0.0.1:11434; for $listen install it first, then: systemctl edit sollold.socket"
+  fi
   [[ $listen || ! $has_consent ]] || die "--lan-without-keys goes with --listen ADDR"
 }
 
@@ -525,10 +528,21 @@ install_service() {
     [[ ! $starts$restarts ]] || regret "nothing was started, there is no systemd here"
     return
   fi
-  if ! run "$venv/bin/sollolctl" service install ${service_options[@]+"${service_options[@]}"}; then
+  if service install; then
+    say "Service: $unit_dir/sollold.service, enabled"
+  elif [[ -e $unit_dir/sollold.service ]]; then
+    say "The service that is installed stays as it is."
+    [[ ! $starts ]] || regret "the service could not be installed anew, nothing was started"
+  else
     with_service=
     [[ ! $starts$restarts ]] || regret "nothing was started, the service could not be installed"
   fi
+}
+
+# Through the link, so that the unit names it and not the environment of today.
+service() {
+  run_quietly "$venv/bin/python" "$venv/bin/sollolctl" service "$1" \
+    ${service_options[@]+"${service_options[@]}"}
 }
 
 restart_service() {
@@ -552,7 +566,12 @@ next_steps() {
   fi
   if [[ $with_service ]]; then
     if [[ $scope == user ]]; then journal="journalctl --user"; fi
-    if [[ $pids ]]; then say "  $ctl restart sollold"; else say "  $ctl start sollold"; fi
+    say "Next:"
+    if [[ $pids ]]; then
+      say "  $ctl restart sollold"
+    elif [[ ! $starts ]]; then
+      say "  $ctl start sollold"
+    fi
     say "  sollolctl status" "  $journal -u sollold -f"
     [[ $scope == system || " ${service_options[*]-} " == *" --linger "* ]] ||
       say "It ends when you log out, unless:  loginctl enable-linger"
@@ -646,12 +665,12 @@ uninstall_service() {
     if [[ -e $unit_dir/$unit ]]; then units+=("$unit_dir/$unit"); fi
   done
   ((${#units[@]})) || return 0
-  if [[ -x $venv/bin/sollolctl ]]; then
-    run "$venv/bin/sollolctl" service uninstall ${service_options[@]+"${service_options[@]}"} || true
+  if ! service uninstall; then
+    # The environment is broken.
+    for unit in "${units[@]}"; do run rm -f "$unit" "$unit_dir"/*.wants/"${unit##*/}"; done
   fi
-  # Where systemd is gone, or the environment is broken.
   for unit in "${units[@]}"; do
-    if [[ -e $unit ]]; then run rm -f "$unit" "$unit_dir"/*.wants/"${unit##*/}"; fi
+    if [[ ! $dry_run && -e $unit ]]; then say "Left in place, it was edited: $unit"; fi
   done
 }
 

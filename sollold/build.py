@@ -54,6 +54,7 @@ from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
+from sollold.web.static import StaticFiles
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
@@ -222,11 +223,13 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
+    static = await StaticFiles.load()
     app = make_app(
         edge=edge,
         catalogue=catalogue,
         inference=_inference(config, know, flow, catalogue, bodies, edge.via),
         control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
+        parts=(static,),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,30 +140,6 @@ def _daemon(
             group.kill()
 
 
-def test_paths_with_spaces_and_an_edited_configuration(tmp_path: Path, built: Built) -> None:
-    home = tmp_path / "my home"
-    config = home / _CONFIG
-    config.parent.mkdir(parents=True)
-    config.write_text(_OWN_CONFIG)
-    wheel = tmp_path / "my files" / built.wheel.name
-    wheel.parent.mkdir()
-    shutil.copy(built.wheel, wheel)
-    env = install_env(home)
-
-    result = run([_INSTALL, "--listen", "0.0.0.0", "--lan-without-keys", wheel], env=env)
-
-    assert result.returncode == 1
-    assert f"{config} is edited and stays as it is. Write there, below [listen]:" in result.stdout
-    assert '  api = "0.0.0.0:11434"\n  lan_without_keys = "anyone on' in result.stdout
-    assert config.read_text() == _OWN_CONFIG
-    _assert_commands_work(home, env)
-    # As if the defaults had changed since.
-    shipped = home / ".local/share/sollold/shipped.toml"
-    assert shipped.read_text() == (ROOT / "etc" / "sollold.toml").read_text()
-    succeed([_INSTALL, "--uninstall"], env=env)
-    assert _files(home) == {_CONFIG}
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -177,6 +152,7 @@ def test_paths_with_spaces_and_an_edited_configuration(tmp_path: Path, built: Bu
         (["--lan-without-keys"], "goes with --listen ADDR"),
         (["--uninstall", "--listen", "127.0.0.1"], "--listen does not go with --uninstall"),
         (["--demo", "--start"], "--start does not go with --demo"),
+        (["--socket", "--listen", "[::1]"], "--socket holds 127.0.0.1:11434"),
         (["--no-service", "--restart"], "--start and --restart need the service"),
     ],
 )
