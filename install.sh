@@ -10,6 +10,7 @@ consent="anyone on this network may use it"
 action=install
 scope=user
 dry_run=
+python=python3
 listen=
 has_consent=
 moves_ollama=
@@ -104,6 +105,9 @@ set_paths() {
     unit_dir=/etc/systemd/system
     systemctl=(systemctl)
     service_options+=(--system)
+    umask 022
+    # One of somebody's home would be closed to the service's own user.
+    if [[ -x /usr/bin/python3 ]]; then python=/usr/bin/python3; fi
   else
     data=${XDG_DATA_HOME:-$HOME/.local/share}/sollold
     config=${XDG_CONFIG_HOME:-$HOME/.config}/sollold/sollold.toml
@@ -252,23 +256,23 @@ install_packages() {
 
 find_missing() {
   missing=()
-  command -v python3 >/dev/null || missing+=(python3)
-  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  command -v "$python" >/dev/null || missing+=(python3)
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [[ $action == demo ]]; then has_libgomp || missing+=(libgomp1); fi
 }
 
 # As the engine's loader will look for it; from the loader's cache while there is no Python.
 has_libgomp() {
-  python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
+  "$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
   PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -F 'libgomp.so.1 ' >/dev/null
 }
 
 check_python() {
-  command -v python3 >/dev/null ||
+  command -v "$python" >/dev/null ||
     die "python3 is missing. On Debian and Ubuntu: apt install python3 python3-venv"
-  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    die "$(python3 --version) is too old: sollold needs Python 3.11 or later (Debian 12, Ubuntu 24.04)"
-  python3 -c 'import ensurepip, venv' 2>/dev/null ||
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die "$("$python" --version) is too old: sollold needs Python 3.11 or later (Debian 12, Ubuntu 24.04)"
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     die "Python's venv module is missing. On Debian and Ubuntu: apt install python3-venv"
 }
 
@@ -307,7 +311,7 @@ make_environment() {
   say "Installing $package into $environment, with what it needs from the package index"
   run mkdir -p "$data/venvs"
   [[ $dry_run ]] || trap 'rm -rf "$environment"' EXIT
-  run python3 -m venv "$environment"
+  run "$python" -m venv "$environment"
   run "$environment/bin/python" -m pip install --quiet "${package}[fast]"
   run_quietly "$environment/bin/sollold" --version
   add_demo_parts

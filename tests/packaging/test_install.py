@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import re
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +33,7 @@ _INSTALL = ROOT / "install.sh"
 _CONFIG = ".config/sollold/sollold.toml"
 _VENV = ".local/share/sollold/venv"
 _COMMANDS = ("sollold", "sollolctl")
+_SHIPPED = ".local/share/sollold/shipped.toml"
 _OWN_CONFIG = "# mine\n"
 
 
@@ -55,12 +58,15 @@ def test_install_update_repair_and_uninstall(home: Path, tmp_path: Path, built: 
 
     assert _files(home) == files
     (home / _CONFIG).write_text(_OWN_CONFIG)
+    (home / _SHIPPED).write_text("# the defaults before\n")
     _lose_python(home / _VENV)
     with_bin = {**env, "PATH": f"{home}/.local/bin:{env['PATH']}"}
     third = succeed([_INSTALL, built.wheel], env=with_bin)
     assert "PATH" not in third
     assert "still runs" not in third
-    assert _files(home) == files
+    assert f"the new file is beside it: {home / _CONFIG}.new" in third
+    assert (home / f"{_CONFIG}.new").read_text() == (home / _SHIPPED).read_text()
+    assert _files(home) == {*files, f"{_CONFIG}.new"}
     assert len(list((home / _VENV).parent.glob("venvs/*"))) == 1
     assert (home / _CONFIG).read_text() == _OWN_CONFIG
     _assert_commands_work(home, env)
@@ -161,6 +167,27 @@ def test_options_that_cannot_be_followed(home: Path, arguments: list[str], words
 
     assert result.returncode == 1
     assert words in result.stdout
+    assert not _files(home)
+
+
+def test_a_person_is_asked_before_anyone_may_use_it(home: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [_INSTALL, "--listen", "0.0.0.0"],
+        env=install_env(home),
+        stdin=follower,
+        stdout=follower,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        os.close(follower)
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(leader, 4096)
+        os.write(leader, b"n\n")
+        assert process.wait(30) == 1
+    os.close(leader)
+
+    assert b"whoever reaches 0.0.0.0:11434 may use every model on every node" in said
     assert not _files(home)
 
 
