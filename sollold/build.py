@@ -24,6 +24,7 @@ from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
 from sollold.live import Owners
+from sollold.logs.hub import LogHub
 from sollold.nodes.ask import Asker, probe_session
 from sollold.nodes.client import NodeClient
 from sollold.nodes.probe import Prober
@@ -48,20 +49,27 @@ from sollold.routing.learning import Learner
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
+from sollold.routing.steps import StepLog
 from sollold.upstream.wheel import TimerWheel
-from sollold.web.app import known_methods, make_app
+from sollold.web.app import make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
+from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
+from sollold.web.imitated import known_methods
 from sollold.web.inference import InferenceApi
+from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
+from sollold.web.push import Audience
 from sollold.web.reload import ReloadApi
+from sollold.web.static import StaticFiles
+from sollold.web.viewer import Viewer
 from sollold.wire.cors import OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
@@ -96,6 +104,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools
     bodies: BodyStore
     edge: Edge
+    console: Console
     reloader: Reloader
     owners: Owners
 
@@ -166,11 +175,13 @@ class _Flow:
             know.figures.request_done,
             metrics.request_done,
         ]
+        self.steps = StepLog(bus, is_kept=config.log.routing, is_printed=config.log.routing_console)
         self.reporter = EventReporter(
             bus,
             node=self.admission.view,
             on_done=on_done,
             is_logging=config.log.requests,
+            steps=self.steps,
             later=self.wheel.after,
         )
         self.dispatcher = Dispatcher(
@@ -208,14 +219,15 @@ async def build(
     loaded: LoadedConfig,
     own: OwnAddresses,
     bound: Bound,
+    logs: LogHub | None = None,
     *,
     read: Callable[[], LoadedConfig] | None = None,
     set_level: Callable[[Level], None] = lambda _: None,
 ) -> AsyncIterator[Built]:
     """Make every object; close what they opened when the context ends.
 
-    A reload gets its configuration from `read`, by default the old one, and tells `set_level` how
-    much to log.
+    `logs` has the daemon's log lines; without it there are none to read. A reload gets its
+    configuration from `read`, by default the old one, and tells `set_level` how much to log.
     """
     config = loaded.config
     loop = asyncio.get_running_loop()
@@ -237,6 +249,9 @@ async def build(
     )
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
+    hub = logs or LogHub()
+    hub.open(loop)
+    audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
     inference = _inference(config, know, flow, catalogue, bodies, edge.via)
     owners = Owners(
@@ -247,6 +262,7 @@ async def build(
         admission=flow.admission,
         dispatcher=flow.dispatcher,
         reporter=flow.reporter,
+        steps=flow.steps,
         bodies=bodies,
         catalogue=catalogue,
         inference=inference,
@@ -262,12 +278,24 @@ async def build(
         facts=facts,
         publish=bus.publish,
     )
+    static = await StaticFiles.load()
+    console = Console(
+        documents=documents,
+        fleet=know.registry.fleet,
+        bus=bus,
+        static=static,
+        listeners=bound.console,
+    )
     app = make_app(
         edge=edge,
         catalogue=catalogue,
         inference=inference,
-        parts=[ReloadApi(reloader.reload)],
-        control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
+        control=ControlApi(
+            documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience
+        ),
+        audience=audience,
+        console=console,
+        parts=(LogApi(hub, audience), static, Viewer(static), ReloadApi(reloader.reload)),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )
@@ -285,10 +313,12 @@ async def build(
             pools=flow.pools,
             bodies=bodies,
             edge=edge,
+            console=console,
             reloader=reloader,
             owners=owners,
         )
     finally:
+        hub.close()
         await reloader.close()
         flow.dispatcher.close()
         flow.reporter.flush()

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,6 +24,7 @@ from sollold.config import Address, LoadArgs, load
 from sollold.doors import Doors
 from sollold.errors import ConfigError, SollolError
 from sollold.listeners import Listeners
+from sollold.logs.hub import LogHub
 from sollold.nodes.own import find_own_addresses
 from sollold.system import notify, watchdog
 from sollold.system.activation import Passed, take_passed
@@ -32,6 +32,8 @@ from sollold.system.notify import Notifier
 from sollold.tasks import Loops
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sollold.config import Config, LoadedConfig
     from sollold.system.dirs import Dirs
 
@@ -62,12 +64,14 @@ def main(args: LoadArgs, dirs: Dirs, *, is_check: bool) -> int:
         return EXIT_OK
     # A watchdog ends a process by SIGABRT: where every thread stood is to be seen in the log.
     faulthandler.enable()
-    logs = log.setup(loaded.config.log.level, loaded.config.log.format)
+    hub = LogHub()
+    logs = log.setup(loaded.config.log.level, loaded.config.log.format, also=hub.take)
     environment = _Environment(
         args=args,
         notifier=Notifier(os.environ),
         passed=take_passed(os.environ),
-        set_level=logs.set_level,
+        logs=logs,
+        hub=hub,
     )
     for name in notify.VARIABLES:
         os.environ.pop(name, None)
@@ -84,7 +88,8 @@ class _Environment(msgspec.Struct, frozen=True, kw_only=True):
     args: LoadArgs
     notifier: Notifier
     passed: list[Passed]
-    set_level: Callable[[log.Level], None]
+    logs: log.Logging
+    hub: LogHub
 
     def read(self) -> LoadedConfig:
         """Read the configuration as at the start. May block."""
@@ -163,8 +168,9 @@ async def _run(loaded: LoadedConfig, listeners: Listeners, environment: _Environ
                 loaded,
                 own,
                 listeners.bound(),
+                environment.hub,
                 read=environment.read,
-                set_level=environment.set_level,
+                set_level=environment.logs.set_level,
             )
         )
         doors = Doors(built, listeners)

@@ -28,6 +28,7 @@ from sollold.routing.admission import Admission
 from sollold.routing.dispatch import Dispatcher
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
+from sollold.routing.steps import StepLog
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
@@ -51,6 +52,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     admission: Admission
     dispatcher: Dispatcher
     reporter: EventReporter
+    steps: StepLog
     bodies: BodyStore
     catalogue: Catalogue
     inference: InferenceApi
@@ -82,6 +84,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
         self.dispatcher.set_settings(dispatch_settings(config))
         self.pools.set_connect_timeout(config.health.timeout_s)
         self.reporter.set_logging(is_on=config.log.requests)
+        self.steps.set(is_kept=config.log.routing, is_printed=config.log.routing_console)
 
     def _apply_to_edge(self, config: Config) -> None:
         self.bodies.set_stall(config.limits.client_stall_s)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sollold.api_reload import ReloadDocument
+    from sollold.logs.hub import LogHub
     from tests.fakes.server import FakeServer
 
 IN_ORDER = {"weights": {"tier": 1000.0}}
@@ -42,6 +43,7 @@ class Lab:
     """Fake nodes and the daemon before them; an asynchronous context manager.
 
     `others` are fakes of other kinds, listed after the nodes: n3 is the first after two nodes.
+    With `is_console` its listener is the console's.
     `settings` are sections of the configuration by name: ``failover={"overdue_s": 0.2}``.
     """
 
@@ -52,6 +54,8 @@ class Lab:
         others: Sequence[FakeServer] = (),
         is_probing: bool = True,
         nodes_config: Sequence[dict[str, Any]] = (),
+        is_console: bool = False,
+        logs: LogHub | None = None,
         **settings: dict[str, Any],
     ) -> None:
         self.nodes = [FakeNode() for _ in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -63,6 +67,8 @@ class Lab:
         self.level = "info"
         """What the daemon would log from."""
         self._is_probing = is_probing
+        self._is_console = is_console
+        self._logs = logs
         self._stack = contextlib.AsyncExitStack()
         self.built: Built
         self.session: aiohttp.ClientSession
@@ -84,9 +90,10 @@ class Lab:
         self.url = f"http://127.0.0.1:{self.port}"
         loaded = self._read()
         own = find_own_addresses(frozenset({("127.0.0.1", self.port)}))
-        bound = Bound(api=(("127.0.0.1", self.port),), console=())
+        name = (("127.0.0.1", self.port),)
+        bound = Bound(api=name, console=name if self._is_console else ())
         self.built = await stack.enter_async_context(
-            build(loaded, own, bound, read=self._read, set_level=self._set_level)
+            build(loaded, own, bound, self._logs, read=self._read, set_level=self._set_level)
         )
         runner = ServerRunner(
             self.built.app,

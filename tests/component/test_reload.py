@@ -153,6 +153,8 @@ CASES: dict[str, Case] = {
     "http.version_floor": Case("0.40.0", lambda lab: lab.built.owners.catalogue._version_floor),
     "replies.routing": limit("body", "notes_in_body", seen=True),
     "log.level": Case("debug", lambda lab: lab.level),
+    "log.routing": Case(False, lambda lab: lab.built.owners.steps._is_kept),
+    "log.routing_console": Case(True, lambda lab: lab.built.owners.steps._is_printed),
     "log.requests": Case(False, lambda lab: lab.built.owners.reporter._is_logging),
 }
 BY_BEHAVIOUR = {"nodes", *(f"nodes.{name}" for name in node_keys())}
@@ -278,7 +280,7 @@ async def test_probes_that_were_hours_away_come_at_once() -> None:
     async with Lab(1, health=hours) as lab:
         node = lab.nodes[0]
         node.ollama.add(FakeModel(name="qwen2.5"))
-        await lab.reload(health={"interval_s": 0.05, "catalogue_s": 0.05, "timeout_s": 0.05})
+        await lab.reload(health={"interval_s": 0.1, "catalogue_s": 0.1})
         await lab.until(lambda: key_of("qwen2.5") in lab.fleet["n1"].models)
         seen_s = lab.fleet["n1"].seen_s
         await lab.until(lambda: lab.fleet["n1"].seen_s != seen_s)

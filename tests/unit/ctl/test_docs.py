@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sollold import api_types
+from sollold import api_reload, api_types
 from sollold.core.model import Reason
 from sollold.ctl.client import _KEY_CODES
 from sollold.ctl.failure import Exit
@@ -16,7 +16,7 @@ from sollold.ctl.failure import Exit
 TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     name: item
-    for name, item in vars(api_types).items()
+    for name, item in (vars(api_types) | vars(api_reload)).items()
     if isinstance(item, type) and issubclass(item, msgspec.Struct) and name != "EventLine"
 } | {"Reason": Reason}
 
