@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from sollold.api_types import ErrorBody, ErrorDocument, encode
 from sollold.ctl.client import Client, endpoints
 from sollold.ctl.failure import Exit, Failure, PipeClosed
-from sollold.ctl.screen import detect, visible
+from sollold.ctl.screen import detect
 from sollold.ctl.status import hint_line
 from sollold.ctl.table import Layout, order, render, select
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -113,6 +113,7 @@ class StaticFiles:
                 handler=self.file,
                 summary="A file that a page needs",
                 tag="Pages",
+                hidden="files of the pages, no part of the API",
             )
             for method in ("GET", "HEAD")
         ]
