@@ -37,6 +37,7 @@ from sollold.routing.blame import Blame
 from sollold.routing.dispatch import Dispatcher
 from sollold.routing.figures import Figures
 from sollold.routing.learning import Learner
+from sollold.routing.outlook import Oracle
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
@@ -45,12 +46,14 @@ from sollold.web.app import known_methods, make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
+from sollold.web.configuration import ConfigurationApi
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.inference import InferenceApi, ReplyLimits
+from sollold.web.inventory import InventoryApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
 from sollold.wire.cors import HostPolicy, OriginPolicy
@@ -225,6 +228,7 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
         catalogue=catalogue,
         inference=_inference(config, know, flow, catalogue, bodies, edge.via),
         control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
+        parts=(_inventory(config, know, flow), ConfigurationApi(lambda: loaded)),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )
@@ -348,6 +352,12 @@ def _inference(
             notes_in_body=config.replies.routing == "body",
         ),
     )
+
+
+def _inventory(config: Config, know: _Knowledge, flow: _Flow) -> InventoryApi:
+    fleet = know.registry.fleet
+    oracle = Oracle(admission=flow.admission, fleet=fleet, policy=assign_policy(config))
+    return InventoryApi(fleet=fleet, oracle=oracle, clock=time.monotonic)
 
 
 def _is_ollama(node: NodeView | None) -> bool:
