@@ -1,8 +1,7 @@
-"""What each command does: ask for a document, print it as words or as it came."""
+"""What `nodes` and `requests` do: ask for a document, print it as words or as it came."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -10,16 +9,16 @@ from sollold.api_types import (
     NodeDocument,
     NodesDocument,
     RequestsDocument,
-    StatusDocument,
 )
-from sollold.ctl.failure import Exit, Failure
+from sollold.ctl.failure import Failure
+from sollold.ctl.lists import ListView
 from sollold.ctl.names import resolve
 from sollold.ctl.nodes import NODE_FILTERS, ageless_node, node_columns, node_lines, worst_first
 from sollold.ctl.nodes import summary as nodes_summary
 from sollold.ctl.requests import REQUEST_FILTERS, request_columns
 from sollold.ctl.requests import summary as requests_summary
-from sollold.ctl.status import ageless, short_line, status_lines
-from sollold.ctl.views import ListView, ScreenView
+from sollold.ctl.showing import show
+from sollold.ctl.views import ScreenView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,43 +27,11 @@ if TYPE_CHECKING:
     from sollold.ctl.client import Reply
     from sollold.ctl.screen import Screen
     from sollold.ctl.session import Session
-    from sollold.ctl.views import View
 
 _NO_NODES = (
     "No nodes yet. What was looked at: sollolctl status. Add one: sollold --node http://HOST:PORT"
 )
 _NO_REQUESTS = "No requests running or waiting. Finished ones: sollolctl logs --kind request"
-
-
-def show(session: Session, view: View) -> None:
-    """Print what a view shows, once or again and again."""
-    session.refuse_beside_json()
-    settings = session.settings
-    if settings.watch_s is not None:
-        from sollold.ctl.watch import watch
-
-        watch(session, view, settings.watch_s)
-        return
-    reply = session.get(view.path)
-    if settings.is_json:
-        session.print_document(reply)
-        return
-    frame = view.frame(reply, session, session.out, None)
-    session.print(frame.lines)
-    if frame.note:
-        session.note(frame.note)
-
-
-def status(session: Session, *, is_short: bool) -> None:
-    """Print how the daemon is."""
-    try:
-        show(session, SHORT_STATUS if is_short else STATUS)
-    except Failure as failure:
-        is_told = is_short and not session.settings.is_json
-        if is_told and failure.exit_code == Exit.UNREACHABLE:
-            session.print(["sollold not running"])
-            failure.is_told = True
-        raise
 
 
 def nodes(session: Session) -> None:
@@ -85,21 +52,6 @@ def requests(session: Session) -> None:
     show(session, REQUESTS)
 
 
-def _status_lines(reply: Reply, session: Session, screen: Screen) -> list[str]:
-    document = reply.document(StatusDocument)
-    is_wide = session.settings.is_wide
-    return status_lines(document, screen, session.zone, is_wide=is_wide)
-
-
-def _steady_status_lines(reply: Reply, session: Session, screen: Screen) -> list[str]:
-    document = ageless(reply.document(StatusDocument))
-    return status_lines(document, screen, session.zone, is_wide=session.settings.is_wide)
-
-
-def _short_lines(reply: Reply, _session: Session, _screen: Screen) -> list[str]:
-    return [short_line(reply.document(StatusDocument))]
-
-
 def _node_lines(reply: Reply, session: Session, screen: Screen) -> list[str]:
     document = reply.document(NodeDocument)
     return node_lines(document, screen, session.zone, is_wide=session.settings.is_wide)
@@ -115,8 +67,6 @@ def _request_rows(reply: Reply) -> list[Request]:
     return [*document.running, *document.waiting]
 
 
-STATUS = ScreenView(path="/api/v1/status", lines=_status_lines, steady=_steady_status_lines)
-SHORT_STATUS = ScreenView(path="/api/v1/status", lines=_short_lines, steady=_short_lines)
 NODES = ListView(
     path="/api/v1/nodes",
     noun="node",
@@ -139,21 +89,6 @@ REQUESTS = ListView(
     summary=requests_summary,
     empty=_NO_REQUESTS,
 )
-
-
-def version(session: Session, own: str) -> None:
-    """Print the versions of both programs."""
-    is_json = session.settings.is_json
-    if not is_json:
-        session.print([f"sollolctl  {own}"])
-    daemon = session.get("/api/v1/status").document(StatusDocument).version
-    if is_json:
-        versions = {"schema": "sollold.version/1", "sollolctl": own, "sollold": daemon}
-        session.print([json.dumps(versions)])
-        return
-    session.print([f"sollold    {daemon}"])
-    if daemon != own:
-        session.note("The versions differ; restart sollold after an update.")
 
 
 def node_id(wanted: str, known: Sequence[Node]) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from sollold.api_models import LoadedDocument, ModelDocument, ModelsDocument
 from sollold.core.names import key_of
-from sollold.ctl.actions import show
+from sollold.ctl.lists import ListView
 from sollold.ctl.models import (
     LOADED_FILTERS,
     MODEL_FILTERS,
@@ -18,7 +18,8 @@ from sollold.ctl.models import (
     models_summary,
 )
 from sollold.ctl.names import natural, resolve
-from sollold.ctl.views import ListView, ScreenView
+from sollold.ctl.showing import show
+from sollold.ctl.views import ScreenView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

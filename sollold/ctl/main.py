@@ -86,9 +86,9 @@ def cli() -> None:
 @click.pass_obj
 def status_command(settings: Settings, short: bool) -> None:
     """Say whether sollold serves, and what needs attention."""
-    from sollold.ctl import actions
+    from sollold.ctl import overview
 
-    actions.status(_session(settings), is_short=short)
+    overview.status(_session(settings), is_short=short)
 
 
 @cli.command(
@@ -147,11 +147,11 @@ def requests_command(settings: Settings) -> None:
 @click.pass_obj
 def version_command(settings: Settings) -> None:
     """Show the versions of sollolctl and of the daemon."""
-    from sollold.ctl import actions
+    from sollold.ctl import overview
 
     session = _session(settings)
     session.refuse_watch()
-    actions.version(session, __version__)
+    overview.version(session, __version__)
 
 
 @cli.command(

@@ -15,7 +15,6 @@ from sollold.ctl.client import Client, endpoints
 from sollold.ctl.failure import Exit, Failure, PipeClosed
 from sollold.ctl.screen import detect, visible
 from sollold.ctl.status import hint_line
-from sollold.ctl.table import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,16 +101,6 @@ class Session:
         if self.settings.watch_s is not None:
             message = "--watch goes with lists and status; events follow with logs -f"
             raise Failure(Exit.USAGE, "usage", message)
-
-    @property
-    def layout(self) -> Layout:
-        """How tables are to look."""
-        settings = self.settings
-        return Layout(
-            columns=tuple(part for part in settings.columns.split(",") if part.strip()),
-            is_wide=settings.is_wide,
-            has_header=not settings.is_headless,
-        )
 
     def note(self, text: str) -> None:
         """Write a remark on stderr."""

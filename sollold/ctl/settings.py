@@ -9,11 +9,11 @@ from msgspec import json as msgjson
 
 from sollold.api_config import ConfigDocument
 from sollold.ctl import words
-from sollold.ctl.actions import show as show_view
 from sollold.ctl.client import Reply
 from sollold.ctl.failure import Exit, Failure
+from sollold.ctl.lists import ListView
+from sollold.ctl.showing import show as show_view
 from sollold.ctl.table import Column, text_column
-from sollold.ctl.views import ListView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -179,7 +179,7 @@ async def test_what_is_in_memory() -> None:
         assert (code, raw["schema"], raw["loaded"]) == (
             0,
             "sollold.loaded/1",
-            msgspec.to_builtins(found.loaded),
+            [msgspec.to_builtins(item) for item in found.loaded],
         )
 
 

@@ -45,8 +45,8 @@ def test_nodes_come_with_their_state(runtime: Path) -> None:
 
 def test_models_come_with_their_nodes(runtime: Path) -> None:
     with serve({}).on_socket(str(runtime)):
-        items = model_names(CONTEXT, PARAM, "q")
-    assert [(item.value, item.help) for item in items] == [("qwen2.5:14b", "on gpu-2")]
+        items = model_names(CONTEXT, PARAM, "n")
+    assert [(item.value, item.help) for item in items] == [("nomic-embed-text:latest", "on gpu-2")]
 
 
 def test_requests_come_with_their_model(runtime: Path) -> None:
