@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from sollold import __version__
+from sollold.old_words import OldWords, given, old_options
 
 _HELP = """Stand in Ollama's place, in front of many Ollamas. Runs in the foreground.
 
@@ -27,6 +28,7 @@ SOLLOLD_SECTION__KEY. Exit codes: 0 clean stop, 2 wrong usage, 75 port or lock t
 
 
 @click.group(
+    cls=OldWords,
     help=_HELP,
     invoke_without_command=True,
     subcommand_metavar="[COMMAND]",
@@ -56,6 +58,8 @@ def main(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
+    if listen and "--port" in dict(given(context)):
+        raise click.UsageError("--port does not go with --listen, which names its port itself")
     from sollold import daemon
     from sollold.config import Flags, LoadArgs
     from sollold.nodes.own import find_own_addresses
@@ -66,12 +70,20 @@ def main(
         files=dirs.config_files,
         config=config,
         flags=Flags(
-            listen=listen, console=console, nodes=node, log_level=log_level, log_format=log_format
+            listen=listen,
+            console=console,
+            nodes=node,
+            log_level=log_level,
+            log_format=log_format,
+            old=given(context),
         ),
         environ=dict(os.environ),
         own_addresses=find_own_addresses(frozenset()).interfaces,
     )
     sys.exit(daemon.main(args, dirs, is_check=check_config))
+
+
+main.params += old_options()
 
 
 @main.command("demo")

@@ -271,6 +271,53 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str | None = None
 
 
+class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, as older tools read it."""
+
+    host: str
+    """Its URL."""
+    name: str
+    healthy: bool
+    """Whether it is given requests."""
+    state: str
+    reason: str | None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /api/health`, in the shape older tools read."""
+
+    status: str
+    """`healthy`, `degraded` or `unhealthy`."""
+    service: Literal["sollold"] = "sollold"
+    version: str
+    timestamp: str
+    hosts: tuple[HostHealth, ...]
+
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the daemon's own log. `dropped` lines were lost here by a slow reader."""
+
+    at: str
+    level: LogLevel
+    source: str
+    """The logger that wrote it."""
+    message: str
+    request: str | None = None
+    dropped: int | None = None
+
+
+class LogsDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /api/v1/logs` without `follow`."""
+
+    schema: Literal["sollold.logs/1"] = "sollold.logs/1"
+    at: str
+    lines: tuple[LogLine, ...]
+    """Oldest first."""
+
+
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """A stable code, a sentence, and what to do where that is known."""
 

@@ -24,6 +24,7 @@ from sollold.core.rates import RateTable
 from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
+from sollold.logs.hub import LogHub
 from sollold.nodes.ask import Asker, probe_session
 from sollold.nodes.client import NodeClient
 from sollold.nodes.probe import Prober
@@ -41,21 +42,28 @@ from sollold.routing.outlook import Oracle
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
+from sollold.routing.steps import StepLog
 from sollold.upstream.wheel import TimerWheel
-from sollold.web.app import known_methods, make_app
+from sollold.web.app import make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
 from sollold.web.configuration import ConfigurationApi
+from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
+from sollold.web.imitated import known_methods
 from sollold.web.inference import InferenceApi, ReplyLimits
 from sollold.web.inventory import InventoryApi
+from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
+from sollold.web.push import Audience
+from sollold.web.static import StaticFiles
+from sollold.web.viewer import Viewer
 from sollold.wire.cors import HostPolicy, OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
@@ -89,6 +97,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     pools: Pools
     bodies: BodyStore
     edge: Edge
+    console: Console
 
 
 class _Knowledge:
@@ -166,6 +175,7 @@ class _Flow:
             node=self.admission.view,
             on_done=on_done,
             is_logging=config.log.requests,
+            steps=StepLog(bus, is_kept=config.log.routing, is_printed=config.log.routing_console),
             later=self.wheel.after,
         )
         self.dispatcher = Dispatcher(
@@ -199,8 +209,13 @@ class _Flow:
 
 
 @contextlib.asynccontextmanager
-async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncIterator[Built]:
-    """Make every object; close what they opened when the context ends."""
+async def build(
+    loaded: LoadedConfig, own: OwnAddresses, bound: Bound, logs: LogHub | None = None
+) -> AsyncIterator[Built]:
+    """Make every object; close what they opened when the context ends.
+
+    `logs` has the daemon's log lines; without it there are none to read.
+    """
     config = loaded.config
     loop = asyncio.get_running_loop()
     instance = f"{platform.node()}_{os.getpid()}_{os.urandom(4).hex()}"
@@ -222,13 +237,34 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
     )
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
+    hub = logs or LogHub()
+    hub.open(loop)
+    audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
+    static = await StaticFiles.load()
+    console = Console(
+        documents=documents,
+        fleet=know.registry.fleet,
+        bus=bus,
+        static=static,
+        listeners=bound.console,
+    )
     app = make_app(
         edge=edge,
         catalogue=catalogue,
         inference=_inference(config, know, flow, catalogue, bodies, edge.via),
-        control=ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet),
-        parts=(_inventory(config, know, flow), ConfigurationApi(lambda: loaded)),
+        control=ControlApi(
+            documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience
+        ),
+        audience=audience,
+        console=console,
+        parts=(
+            LogApi(hub, audience),
+            static,
+            Viewer(static),
+            _inventory(config, know, flow),
+            ConfigurationApi(lambda: loaded),
+        ),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )
@@ -246,8 +282,10 @@ async def build(loaded: LoadedConfig, own: OwnAddresses, bound: Bound) -> AsyncI
             pools=flow.pools,
             bodies=bodies,
             edge=edge,
+            console=console,
         )
     finally:
+        hub.close()
         flow.dispatcher.close()
         flow.reporter.flush()
         await know.prober.close()

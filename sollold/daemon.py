@@ -21,6 +21,7 @@ from sollold import __version__, log
 from sollold.build import Built, build
 from sollold.config import Address, load
 from sollold.errors import ConfigError, SollolError
+from sollold.logs.hub import LogHub
 from sollold.nodes.own import find_own_addresses
 from sollold.system.dirs import prepare
 from sollold.system.listen import BACKLOG, bind_tcp, bind_unix, remove_unix
@@ -124,14 +125,15 @@ def main(args: LoadArgs, dirs: Dirs, *, is_check: bool) -> int:
         files = ", ".join(str(path) for path in loaded.files) or "defaults"
         print(f"configuration is good: {files}")  # noqa: T201 - this is the answer
         return EXIT_OK
-    logs = log.setup(loaded.config.log.level, loaded.config.log.format)
+    hub = LogHub()
+    logs = log.setup(loaded.config.log.level, loaded.config.log.format, also=hub.take)
     try:
-        return _run_locked(loaded, dirs)
+        return _run_locked(loaded, dirs, hub)
     finally:
         logs.shutdown()
 
 
-def _run_locked(loaded: LoadedConfig, dirs: Dirs) -> int:
+def _run_locked(loaded: LoadedConfig, dirs: Dirs, hub: LogHub) -> int:
     for note in loaded.notes:
         _log.info("%s", note)
     try:
@@ -143,7 +145,7 @@ def _run_locked(loaded: LoadedConfig, dirs: Dirs) -> int:
     try:
         factory = _loop_factory(loaded.config.server.loop)
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(_run(loaded, listeners))
+            return runner.run(_run(loaded, listeners, hub))
     finally:
         listeners.close()
 
@@ -173,7 +175,7 @@ class Stopper:
         (self.hurried if self.asked.is_set() else self.asked).set()
 
 
-async def _run(loaded: LoadedConfig, listeners: Listeners) -> int:
+async def _run(loaded: LoadedConfig, listeners: Listeners, hub: LogHub) -> int:
     config = loaded.config
     code = EXIT_OK
     loop = asyncio.get_running_loop()
@@ -185,7 +187,7 @@ async def _run(loaded: LoadedConfig, listeners: Listeners) -> int:
     own = find_own_addresses(listeners.names())
     async with contextlib.AsyncExitStack() as stack:
         notifier = stack.enter_context(Notifier(os.environ))
-        built = await stack.enter_async_context(build(loaded, own, listeners.bound()))
+        built = await stack.enter_async_context(build(loaded, own, listeners.bound(), hub))
         runner = _app_runner(built.app, config, built.edge.headers)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json", "journal"]
@@ -103,12 +103,16 @@ def setup(
     *,
     environ: Mapping[str, str] | None = None,
     backlog: int = 8192,
+    also: Callable[[logging.LogRecord], None] | None = None,
 ) -> Logging:
-    """Send all log lines to `stream` (standard error) in the given format."""
+    """Send all log lines to `stream` (standard error) in the given format.
+
+    `also` gets every record too, with its message made, on the thread that logs.
+    """
     target: Stream = stream or sys.stderr
     variables = os.environ if environ is None else environ
     writer = _Writer(target, make_formatter(log_format, target, variables), backlog)
-    handler = _Handler(writer)
+    handler = _Handler(writer, also)
     handler.addFilter(_add_request_id)
     return Logging(writer, handler, level)
 
@@ -170,9 +174,10 @@ def _pick(table: tuple[tuple[int, object], ...], level: int, default: object) ->
 class _Handler(logging.Handler):
     """Hands records to the writer; all that happens on the caller's thread."""
 
-    def __init__(self, writer: _Writer) -> None:
+    def __init__(self, writer: _Writer, also: Callable[[logging.LogRecord], None] | None) -> None:
         super().__init__()
         self._writer = writer
+        self._also = also
 
     def emit(self, record: logging.LogRecord) -> None:
         """Freeze the message, whose arguments may change, and queue the record."""
@@ -185,6 +190,11 @@ class _Handler(logging.Handler):
         frozen = logging.LogRecord.__new__(logging.LogRecord)
         frozen.__dict__.update(record.__dict__, msg=message, args=None)
         self._writer.put(frozen)
+        if self._also is not None:
+            try:
+                self._also(frozen)
+            except Exception:  # an exception whose text cannot be made, for one
+                self.handleError(record)
 
 
 class _Writer:

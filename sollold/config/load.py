@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sollold.config.address import Address, parse_node_url
+from sollold.config.address import Address, parse_listen, parse_node_url
 from sollold.config.check import points_at, validate
 from sollold.config.decode import DEFAULT, Layer, Merged, Origin, Problem
 from sollold.config.hosts import read_hosts
 from sollold.config.keys import Path, config_keys, node_keys, path_text
-from sollold.config.schema import Config
+from sollold.config.schema import Config, Listen
 from sollold.config.sources import (
     Flags,
     environment_layer,
     file_layer,
     flag_layer,
+    flag_notes,
+    old_environment_layer,
     ollama_layer,
 )
 from sollold.errors import ConfigError
@@ -75,9 +77,11 @@ def load(args: LoadArgs) -> LoadedConfig:
     ollama, notes = ollama_layer(args.environ)
     from_files, files = _read_files(args)
     environment, more_notes = environment_layer(args.environ)
-    layers = [ollama, *from_files, environment, flag_layer(args.flags)]
+    old = old_environment_layer(args.environ)
+    layers = [ollama, *from_files, old, environment, flag_layer(args.flags)]
     problems = [problem for layer in layers for problem in layer.problems]
     merged = Merged(layers)
+    _change_port(merged, args.flags)
     _expand_paths(merged)
     problems += _add_hosts(merged)
     config = _drop_own_ollama_host(merged, args, notes)
@@ -85,7 +89,7 @@ def load(args: LoadArgs) -> LoadedConfig:
     if problems:
         problems.sort(key=lambda problem: (_ORDER.index(problem.origin.source), problem.origin))
         raise ConfigError([str(problem) for problem in problems])
-    notes += more_notes
+    notes += [*more_notes, *flag_notes(args.flags)]
     if not files:
         looked_at = ", ".join(str(path) for path in args.files) or "nowhere"
         notes.append(f"no configuration file, defaults are used (looked at: {looked_at})")
@@ -102,6 +106,20 @@ def _read_files(args: LoadArgs) -> tuple[list[Layer], tuple[FilePath, ...]]:
     read = [(path, file_layer(path, is_required=path == args.config)) for path in named]
     found = [(path, layer) for path, layer in read if layer is not None]
     return [layer for _, layer in found], tuple(path for path, _ in found)
+
+
+def _change_port(merged: Merged, flags: Flags) -> None:
+    """Let --port replace the port of every API address, and nothing else of them."""
+    port = flags.old_value("--port")
+    path: Path = ("listen", "api")
+    if not port or path in merged.failed:
+        return
+    try:
+        old = [parse_listen(text) for text in merged.values.get(path, Listen().api)]
+    except ValueError:
+        return  # told with the address
+    merged.values[path] = tuple(dict.fromkeys(str(Address(host, int(port))) for host, _ in old))
+    merged.origins[path] = Origin("flag", "--port")
 
 
 def _expand_paths(merged: Merged) -> None:

@@ -1,6 +1,7 @@
 """The schema as text for people: `etc/sollold.toml` and the tables of `docs/configuration.md`.
 
-`python -m sollold.config.reference etc/sollold.toml docs/configuration.md` brings both up to date.
+Also the tables of `docs/migration.md`. `python -m sollold.config.reference etc/sollold.toml
+docs/configuration.md docs/migration.md` brings all three up to date.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sollold.config.keys import (
     tables,
 )
 from sollold.config.node import Node
+from sollold.config.predecessor import render_migration
 from sollold.config.sources import variable
 from sollold.config.values import size_text, toml_text
 
@@ -73,7 +75,8 @@ def update(path: FilePath) -> None:
         return
     before, _, rest = path.read_text("utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n\n{render_tables()}\n{END}{after}", "utf-8")
+    tables = render_migration() if path.name == "migration.md" else render_tables()
+    path.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", "utf-8")
 
 
 def _purpose(table: type[msgspec.Struct]) -> str:

@@ -286,6 +286,10 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         _key("auto: journal under systemd, else text."),
     ] = "auto"
     requests: Annotated[bool, _key("One line per finished inference request.", live=True)] = True
+    routing: Annotated[
+        bool, _key("Keep and send the steps of every request as events; else only how it ended.")
+    ] = True
+    routing_console: Annotated[bool, _key("One line per routing decision, too.")] = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from sollold.config.address import parse_ollama_host
 from sollold.config.decode import Layer, Origin, Problem
 from sollold.config.keys import Key, Path, config_keys
 from sollold.config.locate import locate
+from sollold.config.predecessor import FLAGS, VARIABLES, variable_note
 from sollold.config.schema import NOT_YET
 from sollold.config.values import masked
 
@@ -26,13 +27,6 @@ PREFIX = "SOLLOLD_"
 
 OTHER_PROGRAMS = frozenset({"SOLLOLD_URL", "SOLLOLD_KEY"})
 """Variables of sollolctl."""
-
-UNUSED = {
-    "SOLLOL_REDIS_URL": "this version does not use Redis",
-    "SOLLOL_ROUTING_LOG": "this version has no routing log of its own",
-    "SOLLOL_ROUTING_LOG_CONSOLE": "this version has no routing log of its own",
-}
-"""Variables of the predecessor that will mean something, but do not yet."""
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -47,6 +41,12 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[str, ...] = ()
     log_level: str = ""
     log_format: str = ""
+    old: tuple[tuple[str, str], ...] = ()
+    """Flags of the predecessor, each with what follows it."""
+
+    def old_value(self, name: str) -> str:
+        """Return what followed a flag of the predecessor; the last one counts."""
+        return dict(self.old).get(name, "")
 
 
 def file_layer(path: FilePath, *, is_required: bool) -> Layer | None:
@@ -88,9 +88,21 @@ def environment_layer(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
             layer.add(path, _raw_value(config_keys()[path], environ[name]))
         elif name.startswith(PREFIX) and name not in OTHER_PROGRAMS:
             _unknown_variable(name, variables, layer, notes)
-        elif name in UNUSED:
-            notes.append(f"{name} has no effect: {UNUSED[name]}")
+        elif (note := variable_note(name)) is not None:
+            notes.append(note)
     return layer, notes
+
+
+def old_environment_layer(environ: Mapping[str, str]) -> Layer:
+    """Read the predecessor's variables that set keys; `SOLLOLD_SECTION__KEY` is stronger."""
+    names: dict[Path, str] = {
+        tuple(word.key.split(".")): word.name for word in VARIABLES if word.fate == "taken"
+    }
+    layer = Layer(lambda path: Origin("environment", names[path]))
+    for path, name in names.items():
+        if environ.get(name):
+            layer.add(path, _raw_value(config_keys()[path], environ[name]))
+    return layer
 
 
 def ollama_layer(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
@@ -122,7 +134,11 @@ def flag_layer(flags: Flags) -> Layer:
     names: dict[Path, tuple[str, object]] = {
         ("listen", "api"): ("--listen", list(flags.listen)),
         ("listen", "console"): ("--console", list(flags.console)),
-        ("nodes",): ("--node", [{"url": url} for url in flags.nodes]),
+        ("nodes",): (
+            "--node" if flags.nodes else "--ollama-nodes",
+            [{"url": url} for url in (*flags.nodes, *_split(flags.old_value("--ollama-nodes")))],
+        ),
+        ("discovery", "hosts_file"): ("--hosts", flags.old_value("--hosts")),
         ("log", "level"): ("--log-level", flags.log_level),
         ("log", "format"): ("--log-format", flags.log_format),
     }
@@ -131,6 +147,16 @@ def flag_layer(flags: Flags) -> Layer:
         if raw:
             layer.add(path, raw)
     return layer
+
+
+def flag_notes(flags: Flags) -> list[str]:
+    """Say which flags of the predecessor do nothing here."""
+    given = dict(flags.old)
+    return [
+        f"{flag.name} has no effect: {flag.text}"
+        for flag in FLAGS
+        if flag.name in given and flag.fate == "no effect"
+    ]
 
 
 def variable(path: Path) -> str:

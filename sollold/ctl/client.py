@@ -17,8 +17,9 @@ import msgspec
 
 from sollold.api_types import ErrorBody, ErrorDocument
 from sollold.ctl.failure import Exit, Failure
-from sollold.ctl.screen import clean, visible
+from sollold.ctl.screen import clean
 from sollold.system.dirs import find_dirs
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

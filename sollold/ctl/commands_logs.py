@@ -70,6 +70,7 @@ def logs_command(
     session.refuse_watch()
     of_daemon = {name: filters.pop(name) for name in ("level", "source")}
     if is_daemon:
+        of_daemon["since"] = filters.pop("since")
         _refuse(filters, "with --daemon")
         _daemon_log(session, {"n": lines, **of_daemon}, grep=grep, is_follow=follow)
         return
@@ -85,8 +86,11 @@ def _daemon_log(
     session: Session, wanted: dict[str, Any], *, grep: str | None, is_follow: bool
 ) -> None:
     from sollold.ctl import daemon_log
+    from sollold.ctl.logs import query_time
 
     _refuse({"filter": session.settings.filters}, "with --daemon")
+    if wanted["since"] is not None:
+        wanted["since"] = query_time(wanted["since"], session.now(), session.zone)
     query = {name: str(value) for name, value in wanted.items() if value is not None}
     (daemon_log.follow if is_follow else daemon_log.logs)(session, query, grep=grep)
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from sollold.ctl.failure import Exit, Failure
-from sollold.ctl.screen import visible
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

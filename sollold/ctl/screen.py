@@ -1,8 +1,4 @@
-"""What a stream can show: width, colour, characters; and text made safe for it.
-
-Names and messages come from the network: whatever could move the cursor or turn the reading
-direction is shown as an escape instead.
-"""
+"""What a stream can show: width, colour, characters; and text made safe for it."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ import unicodedata
 from typing import TYPE_CHECKING, TextIO
 
 import msgspec
+
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +32,6 @@ _STYLES = {
     "dim": "2",
 }
 _PLAIN, _BOLD = "\x1b[0m", "\x1b[1m"
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # What Python itself puts into LC_CTYPE when the locale is C.
 _COERCED = frozenset({"C.UTF-8", "C.utf8"})
 _C_LOCALES = frozenset({"", "C", "POSIX"})
@@ -85,15 +82,6 @@ def detect(stream: TextIO, environ: Mapping[str, str], color: str = "auto") -> S
     )
 
 
-def visible(text: str, *, is_unicode: bool = True) -> str:
-    """Return the text with everything that does not print shown as an escape."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        _escape(char) if _must_escape(char, is_unicode=is_unicode) else char for char in text
-    )
-
-
 def clean(value: object, *, is_unicode: bool = True) -> object:
     """Return decoded JSON with every text in it made visible."""
     if isinstance(value, str):
@@ -141,19 +129,6 @@ def _columns(char: str) -> int:
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _must_escape(char: str, *, is_unicode: bool) -> bool:
-    if char.isascii():
-        return not char.isprintable()
-    return not is_unicode or unicodedata.category(char) in _HIDDEN
-
-
-def _escape(char: str) -> str:
-    number = ord(char)
-    if number < 0x100:
-        return f"\\x{number:02x}"
-    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def _is_unicode(stream: TextIO, environ: Mapping[str, str]) -> bool:

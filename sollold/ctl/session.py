@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from sollold.api_types import ErrorBody, ErrorDocument, encode
 from sollold.ctl.client import Client, endpoints
 from sollold.ctl.failure import Exit, Failure, PipeClosed
-from sollold.ctl.screen import detect, visible
+from sollold.ctl.screen import detect
 from sollold.ctl.status import hint_line
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

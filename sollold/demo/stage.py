@@ -7,7 +7,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from sollold.ctl.screen import detect, visible, width_of
+from sollold.ctl.screen import detect, width_of
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

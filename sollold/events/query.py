@@ -110,8 +110,8 @@ class EventQuery(NamedTuple):
         since, until = params.get("since"), params.get("until")
         return cls(
             filter=Filter.parse(params, _RANGE_KEYS),
-            limit=_count(params.get("n")),
-            is_follow=_flag(params.get("follow")),
+            limit=parse_count(params.get("n"), _DEFAULT_COUNT, "events"),
+            is_follow=parse_flag(params.get("follow")),
             since_s=None if since is None else parse_time(since, now_s),
             until_s=None if until is None else parse_time(until, now_s),
         )
@@ -136,15 +136,25 @@ def parse_time(text: str, now_s: float) -> float:
     raise InvalidRequest(f"no time {text!r}; write 10m, 2h, 3d or 2026-11-21T09:14:03Z")
 
 
-def _count(text: str | None) -> int:
+def parse_count(text: str | None, default: int, what: str) -> int:
+    """Return how many of something are wanted, at most 10,000.
+
+    Raises:
+        InvalidRequest: it is no count.
+    """
     if text is None:
-        return _DEFAULT_COUNT
+        return default
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise InvalidRequest(f"n is a count of events, not {text!r}")
+        raise InvalidRequest(f"n is a count of {what}, not {text!r}")
     return min(int(text), _MAX_COUNT)
 
 
-def _flag(text: str | None) -> bool:
+def parse_flag(text: str | None) -> bool:
+    """Return whether to follow.
+
+    Raises:
+        InvalidRequest: it is neither yes nor no.
+    """
     if text in {"1", "true"}:
         return True
     if text in {None, "0", "false"}:

@@ -25,7 +25,9 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
 
 
-class _Head(msgspec.Struct, frozen=True, kw_only=True):
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What every event begins with."""
+
     seq: int
     timestamp: str
     instance_id: str
@@ -52,7 +54,7 @@ class Record(msgspec.Struct, gc=False, eq=False):
 
     def _encode(self) -> bytes:
         event, origin = self.event, self.origin
-        head = _Head(
+        head = Head(
             seq=self.seq,
             timestamp=rfc3339(self.at_s),
             instance_id=origin.instance_id,

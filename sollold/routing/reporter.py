@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sollold.core.model import Grant, NodeId, NodeView
     from sollold.events.bus import EventBus
     from sollold.routing.record import RequestRecord
+    from sollold.routing.steps import StepLog
     from sollold.wire.routes import InferenceRoute
 
 _log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class EventReporter:
         node: Callable[[NodeId], NodeView | None],
         on_done: Sequence[Callable[[RequestRecord], None]],
         is_logging: bool,
+        steps: StepLog,
         later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         """`later` calls something after so many seconds."""
@@ -51,6 +53,7 @@ class EventReporter:
         self._node = node
         self._on_done = tuple(on_done)
         self._is_logging = is_logging
+        self._steps = steps
         self._later = later
         self._second = 0
         self._lines = 0
@@ -65,7 +68,7 @@ class EventReporter:
 
     def queued(self, record: RequestRecord) -> None:
         """Say that a request waits for a slot. No await."""
-        self._bus.publish(
+        self._steps.publish(
             TaskQueued(
                 model=record.model,
                 request_id=record.id,
@@ -78,7 +81,7 @@ class EventReporter:
         """Say which node was chosen, and why. No await."""
         view = self._node(grant.node)
         backend = None if view is None else view.kind.value
-        publish = self._bus.publish
+        publish = self._steps.publish
         queue_ms = record.queue_s * 1000
         publish(
             RouteDecision.of(
@@ -129,7 +132,7 @@ class EventReporter:
             extra={"request_id": record.id},
         )
         code = record.failures[-1].code if record.failures else None
-        self._bus.publish(
+        self._steps.publish(
             FallbackTriggered(
                 model=record.model,
                 request_id=record.id,
@@ -146,7 +149,7 @@ class EventReporter:
         total_ms = (ended_s - record.received_s) * 1000
         why = _why(record)
         if record.node is not None and record.granted_s is not None:
-            self._bus.publish(
+            self._steps.publish(
                 TaskComplete(
                     model=record.model,
                     node=record.node,

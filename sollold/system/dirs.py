@@ -71,7 +71,8 @@ def prepare(directory: Path, uid: int | None = None) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
         found = directory.stat()
-        owners = {found.st_uid, directory.lstat().st_uid}
+        # A link laid by root is systemd's, which keeps directories of dynamic users elsewhere.
+        owners = {found.st_uid} | ({directory.lstat().st_uid} - {0})
     except OSError as exc:
         raise DirectoryError(
             f"{directory} cannot be created: {exc.strerror}; "

@@ -9,53 +9,23 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from sollold.errors import NotOffered
-from sollold.wire.routes import InferenceRoute
+from sollold.web.imitated import Elsewhere
+from sollold.web.openapi import Description
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sollold.web.catalogue import Catalogue
+    from sollold.web.console.pages import Console
     from sollold.web.control import ControlApi
     from sollold.web.edge import Edge
     from sollold.web.inference import InferenceApi
     from sollold.web.metrics import Metrics
+    from sollold.web.push import Audience
     from sollold.web.route import Routed
 
 _MAX_HEADER_BYTES = 64 * 1024
 """One header field: browsers send every cookie that any program on this host ever set."""
-
-CATALOGUE_METHODS: dict[str, tuple[str, ...]] = {
-    "/": ("HEAD", "GET"),
-    "/api/version": ("HEAD", "GET"),
-    "/api/tags": ("HEAD", "GET"),
-    "/api/ps": ("GET",),
-    "/v1/models": ("GET",),
-}
-"""Lists and the methods Ollama takes on them, in the order its `Allow` header has."""
-
-
-ELSEWHERE: dict[str, str] = {
-    "/api/pull": "POST",
-    "/api/push": "POST",
-    "/api/create": "POST",
-    "/api/copy": "POST",
-    "/api/delete": "DELETE",
-}
-"""Routes of Ollama that change a node's models; not offered here yet."""
-
-
-async def _elsewhere(request: web.Request) -> web.StreamResponse:
-    """Say where models are managed, in place of a bare 404."""
-    raise NotOffered(
-        f"sollold does not answer {request.path} yet: pull, create, copy and delete models on the "
-        "nodes themselves; they are seen here within seconds"
-    )
-
-
-def known_methods() -> dict[str, tuple[str, ...]]:
-    """Return every path that imitates Ollama with the methods it takes."""
-    return CATALOGUE_METHODS | {route.path: ("POST",) for route in InferenceRoute}
 
 
 def make_app(
@@ -64,6 +34,8 @@ def make_app(
     catalogue: Catalogue,
     inference: InferenceApi,
     control: ControlApi,
+    audience: Audience,
+    console: Console | None = None,
     parts: Sequence[Routed] = (),
     metrics: Metrics | None,
     body_limit_bytes: int,
@@ -74,31 +46,26 @@ def make_app(
         client_max_size=body_limit_bytes,
         handler_args=_server_settings(),
     )
-    handlers = {
-        "/": catalogue.root,
-        "/api/version": catalogue.version,
-        "/api/tags": catalogue.tags,
-        "/api/ps": catalogue.ps,
-        "/v1/models": catalogue.v1_models,
-    }
-    for path, methods in CATALOGUE_METHODS.items():
-        for method in methods:
-            app.router.add_route(method, path, handlers[path])
-    for path, method in ELSEWHERE.items():
-        app.router.add_route(method, path, _elsewhere)
-    app.router.add_routes(inference.routes())
-    for part in (control, *parts):
-        app.router.add_routes([route.definition() for route in part.routes()])
+    root = catalogue.root if console is None else console.root(catalogue.root)
+    served: list[Routed] = [Elsewhere(), inference, control, *parts]
+    if console is not None:
+        served.append(console)
     if metrics is not None:
-        app.router.add_get("/metrics", metrics.page, allow_head=False)
-    app.on_shutdown.append(control.close_sockets)
+        served.append(metrics)
+    rows = catalogue.routes(root)
+    rows += [row for part in served for row in part.routes()]
+    rows += Description(rows).routes()
+    app.router.add_routes([row.definition() for row in rows])
+    app.on_shutdown.append(audience.say_goodbye)
+    if console is not None:
+        console.join(app)
     return app
 
 
 def make_metrics_app(metrics: Metrics) -> web.Application:
     """Return the application of the listener that serves metrics only."""
     app = web.Application(handler_args=_server_settings())
-    app.router.add_get("/metrics", metrics.page, allow_head=False)
+    app.router.add_routes([row.definition() for row in metrics.routes()])
     return app
 
 

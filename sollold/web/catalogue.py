@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from sollold.web.imitated import catalogue_rows
 from sollold.wire import catalogue as merge
 from sollold.wire.show import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp.typedefs import Handler
+
     from sollold.core.model import Digest, Fleet, ModelKey, ModelView
+    from sollold.web.route import Route
 
 NATIVE = "application/json; charset=utf-8"
 
@@ -25,6 +29,17 @@ class Catalogue:
         self._version_floor = version_floor
         self._made: dict[str, tuple[int, bytes]] = {}
         self._digests: tuple[int, dict[ModelKey, Digest]] = (-1, {})
+
+    def routes(self, root: Handler | None = None) -> list[Route]:
+        """Return the routes; `root` answers `/` in place of our own handler."""
+        handlers: dict[str, Handler] = {
+            "/": root or self.root,
+            "/api/version": self.version,
+            "/api/tags": self.tags,
+            "/api/ps": self.ps,
+            "/v1/models": self.v1_models,
+        }
+        return [row for path, handler in handlers.items() for row in catalogue_rows(path, handler)]
 
     def _cached(self, name: str, make: Callable[[Fleet], bytes]) -> bytes:
         fleet = self._fleet()

@@ -251,27 +251,21 @@ class Documents:
             reason=_why_here(record) if not is_waiting else _why_waiting(waits_for),
         )
 
-    def health(self) -> dict[str, object]:
+    def health(self) -> api_types.Health:
         """Build `/api/health`, in the shape older tools read."""
         status = self.status()
         word = {"serving": "healthy", "degraded": "degraded"}.get(status.state, "unhealthy")
-        hosts = [
-            {
-                "host": node.url,
-                "name": node.id,
-                "healthy": node.is_routable,
-                "state": node.state.value,
-                "reason": None if node.reason is None else node.reason.text,
-            }
+        hosts = tuple(
+            api_types.HostHealth(
+                host=node.url,
+                name=node.id,
+                healthy=node.is_routable,
+                state=node.state.value,
+                reason=None if node.reason is None else node.reason.text,
+            )
             for node in self._fleet().nodes
-        ]
-        return {
-            "status": word,
-            "service": "sollold",
-            "version": __version__,
-            "timestamp": status.at,
-            "hosts": hosts,
-        }
+        )
+        return api_types.Health(status=word, version=__version__, timestamp=status.at, hosts=hosts)
 
 
 def _now_text() -> str:

@@ -18,6 +18,7 @@ from sollold.web.catalogue import NATIVE
 from sollold.web.client_stream import client_tuner
 from sollold.web.context import CONTEXT
 from sollold.web.edge import error_response
+from sollold.web.imitated import inference_row
 from sollold.web.questions import Question, Questions, reason_of
 from sollold.web.reply import (
     StreamReply,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from sollold.web.caller import ClientIdentity
     from sollold.web.catalogue import Catalogue
     from sollold.web.outgoing import Outgoing
+    from sollold.web.route import Route
     from sollold.wire.peek import Peek
 
 _MEDIA_TOKENS = 768
@@ -96,9 +98,9 @@ class InferenceApi:
         self._tuner = client_tuner(limits.stall_s)
         self._questions = Questions(plain=plain, fleet=fleet, look_soon=look_soon)
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         """Return the routes, one handler each."""
-        return [web.post(route.path, self._handler(route)) for route in InferenceRoute]
+        return [inference_row(route, self._handler(route)) for route in InferenceRoute]
 
     def _handler(
         self, route: InferenceRoute

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from sollold import __version__
 from sollold.core.model import NodeState, TaskKind
 from sollold.routing.record import Outcome
+from sollold.web.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -231,6 +232,20 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the last picture."""
         return self._taken
+
+    def routes(self) -> list[Route]:
+        """Return the route."""
+        return [
+            Route(
+                method="GET",
+                path="/metrics",
+                handler=self.page,
+                summary="Figures for Prometheus, at most one second old",
+                tag="State",
+                media=CONTENT_TYPE,
+                link="https://prometheus.io/docs/instrumenting/exposition_formats/",
+            )
+        ]
 
     async def page(self, request: web.Request) -> web.Response:
         """Answer `/metrics`, at most one second old."""

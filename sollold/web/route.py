@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+EVENT_STREAM = "text/event-stream"
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,23 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Content type of a good answer."""
     link: str = ""
     """Where the format is described, when it is not ours."""
+    text: str = ""
+    """More about it, in Markdown."""
+    stream: str = ""
+    """Content type of an answer that comes piece by piece, where one may be asked for."""
+    piece: Any = None
+    """The struct of one line of it; None: it is not described, or by the answer."""
+    statuses: tuple[int, ...] = (200,)
+    """What a good answer comes with; empty: there is none."""
+    is_routed: bool = False
+    """Whether a node does the work; then the answer says which one, and why."""
+    hidden: str = ""
+    """Why the OpenAPI document leaves it out; empty: it does not."""
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a WebSocket."""
+        return self.path.startswith("/ws/")
 
     def definition(self) -> web.RouteDef:
         """Return what aiohttp's router takes."""

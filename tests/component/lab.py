@@ -22,6 +22,7 @@ from tests.fakes.node import FakeNode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sollold.logs.hub import LogHub
     from tests.fakes.server import FakeServer
 
 IN_ORDER = {"weights": {"tier": 1000.0}}
@@ -41,6 +42,7 @@ class Lab:
     """Fake nodes and the daemon before them; an asynchronous context manager.
 
     `others` are fakes of other kinds, listed after the nodes: n3 is the first after two nodes.
+    With `is_console` its listener is the console's.
     `settings` are sections of the configuration by name: ``failover={"overdue_s": 0.2}``.
     """
 
@@ -51,6 +53,8 @@ class Lab:
         others: Sequence[FakeServer] = (),
         is_probing: bool = True,
         nodes_config: Sequence[dict[str, Any]] = (),
+        is_console: bool = False,
+        logs: LogHub | None = None,
         **settings: dict[str, Any],
     ) -> None:
         self.nodes = [FakeNode() for _ in range(nodes)] if isinstance(nodes, int) else list(nodes)
@@ -59,6 +63,8 @@ class Lab:
         if nodes_config:
             self._settings["nodes"] = list(nodes_config)
         self._is_probing = is_probing
+        self._is_console = is_console
+        self._logs = logs
         self._stack = contextlib.AsyncExitStack()
         self.built: Built
         self.session: aiohttp.ClientSession
@@ -80,8 +86,9 @@ class Lab:
         self.url = f"http://127.0.0.1:{self.port}"
         loaded = LoadedConfig(config=self._config(), origins={}, files=(), notes=())
         own = find_own_addresses(frozenset({("127.0.0.1", self.port)}))
-        bound = Bound(api=(("127.0.0.1", self.port),), console=())
-        self.built = await stack.enter_async_context(build(loaded, own, bound))
+        name = (("127.0.0.1", self.port),)
+        bound = Bound(api=name, console=name if self._is_console else ())
+        self.built = await stack.enter_async_context(build(loaded, own, bound, self._logs))
         runner = ServerRunner(
             self.built.app,
             headers=self.built.edge.headers,

@@ -17,7 +17,7 @@ import pytest
 
 from sollold.api_types import EventLine, EventsDocument, decode
 from sollold.events.types import NodeLeft
-from sollold.web.control import MAX_LISTENERS
+from sollold.web.push import MAX_LISTENERS
 from tests.component.lab import IN_ORDER, Lab
 from tests.fakes.faults import Fault, FaultKind
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -63,13 +64,13 @@ async def test_a_model_says_where_it_is_and_who_would_get_it() -> None:
 
 async def test_asking_is_what_routing_does_next() -> None:
     """A node that is named gets the request; asking takes no slot, and no place in the queue."""
-    async with Lab([slow_node(), slow_node()]) as lab:
+    async with Lab([slow_node(), slow_node()]) as lab, contextlib.AsyncExitStack() as stack:
         for count in (2, 1):
             following = (await model_of(lab)).next
             assert following is not None
             named = {following.node, *following.equals}
             assert len(named) == count
-            call = await lab.chat(stream=True)
+            call = await stack.enter_async_context(await lab.chat(stream=True))
             await call.content.readline()
             assert call.headers["X-Sollold-Node"] in named
         following = (await model_of(lab)).next

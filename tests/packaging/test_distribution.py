@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sollold import __version__
+from tests.docs import vendor
 from tests.packaging.machine import ROOT, succeed
 
 if TYPE_CHECKING:
@@ -55,6 +56,31 @@ def test_the_wheel_holds_every_file_of_the_shipped_folders(built: Built) -> None
 
     assert not missing
     assert "sollold/share/etc/sollold.toml" in expected
+
+
+def test_licences_of_others_are_shown_with_the_distribution(built: Built) -> None:
+    info = f"sollold-{__version__}.dist-info/licenses"
+    expected = {
+        f"{info}/static/vendor/{package.name}/{name}"
+        for package in vendor.read()
+        for name in package.licences
+        if name.startswith(("LICENSE", "NOTICE"))
+    }
+
+    assert expected | {f"{info}/LICENSE"} <= _wheel_names(built.wheel)
+
+
+def test_an_installation_serves_its_own_files(installed: Installed) -> None:
+    code = (
+        "from sollold.system.shipped import shipped; from sollold.web.static import StaticFiles;"
+        "print(shipped('static'), StaticFiles.read(shipped('static')).url('vendor/manifest.toml'))"
+    )
+    python = installed.bin_dir / "python"
+
+    folder, url = succeed([python, "-c", code], env=installed.env, cwd=Path("/")).split()
+
+    assert Path(folder).parts[-3:] == ("site-packages", "sollold", "static")
+    assert url.startswith("static/vendor/manifest.toml?v=")
 
 
 def test_the_wheel_holds_nothing_else(built: Built) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.look import ask
 from tests.process.conftest import NODE_KEY, config_for
-from tests.process.support import LIMIT_S, chat, post, until
+from tests.process.support import LIMIT_S, chat, get, post, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,8 @@ def test_no_prompt_and_no_key_is_ever_logged(
             sock.recv(65_536)
     seen = nodes[0].state()["inference"] + nodes[1].state()["inference"]
     assert seen > 20
-    for path in ("/api/v1/events?n=1000", "/api/v1/nodes", "/api/v1/status"):
+    kept = "/api/v1/logs?n=10000"
+    for path in (kept, "/api/v1/events?n=1000", "/api/v1/nodes", "/api/v1/status"):
         told = ask(daemon.api_url, "GET", path, limit_s=LIMIT_S)
         assert (told.status, MARKER in told.body.decode()) == (200, False), path
     assert daemon.stop() == 0
@@ -93,6 +94,16 @@ def test_no_prompt_and_no_key_is_ever_logged(
     assert "request route=" in log
     lines = [line for line in log.splitlines() if MARKER in line]
     assert lines == []
+
+
+def test_the_log_can_be_read_from_the_daemon_too(daemon: DaemonProcess) -> None:
+    post(daemon, "/api/chat", chat(stream=False, options={"num_predict": 1}))
+    lines = get(daemon, "/api/v1/logs?n=10000")["lines"]
+    log = daemon.log_text()
+    assert any("serves on" in line["message"] for line in lines)
+    assert any(line["message"].startswith("request route=") for line in lines)
+    for line in lines:
+        assert line["message"] in log
 
 
 def test_requests_that_no_node_got_have_a_line_too(

@@ -182,7 +182,15 @@ NOT_SERVED: list[AnyCase] = [
     )),
 ]  # fmt: skip
 OURS: list[AnyCase] = [
-    get(path) for path in ("/metrics", "/api/health", "/api/v1/status", "/api/v1/nodes")
+    get(path)
+    for path in (
+        "/metrics",
+        "/api/health",
+        "/api/v1/status",
+        "/api/v1/nodes",
+        "/openapi.json",
+        "/docs",
+    )
 ]
 NEITHER: list[AnyCase] = [
     *(get(path) for path in ("/health", "/debug/vars", "/v1/chat")),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from sollold.api_types import NodesDocument, encode
 from sollold.ctl.complete import model_names, node_names, request_ids
-from tests.unit.ctl.documents import AT, GPU_2, NODES, REQUESTS
+from tests.unit.ctl.documents import AT, GPU_2, MODELS, NODES, REQUESTS
 from tests.unit.ctl.fake_daemon import Answer, FakeDaemon
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def serve(answers: dict[str, Answer]) -> FakeDaemon:
     return FakeDaemon(
         {
             "/api/v1/nodes": Answer(encode(NODES)),
+            "/api/v1/models": Answer(encode(MODELS)),
             "/api/v1/requests": Answer(encode(REQUESTS)),
         }
         | answers

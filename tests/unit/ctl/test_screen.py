@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sollold.ctl.screen import Screen, clean, detect, pad, shorten, visible, width_of
+from sollold.ctl.screen import Screen, clean, detect, pad, shorten, width_of
+from sollold.wire.visible import visible
 
 
 class Stream(io.TextIOWrapper):

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sollold.events.bus import Batch, EventBus, Subscription
+from sollold.events.bus import EventBus
 from sollold.events.query import EVERYTHING, Filter
+from sollold.events.subscription import Batch, Subscription
 from sollold.events.types import NodeLeft, TaskStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sollold.events.ring import Record
 
 
 class Clock:
@@ -33,11 +36,11 @@ def left(node: str = "pi-5") -> NodeLeft:
     return NodeLeft(reason="gone", node=node)
 
 
-def numbers(batch: Batch) -> list[int]:
+def numbers(batch: Batch[Record]) -> list[int]:
     return [record.seq for record in batch.records]
 
 
-async def next_batch(subscription: Subscription) -> Batch:
+async def next_batch(subscription: Subscription[Record]) -> Batch[Record]:
     async with asyncio.timeout(5):
         return await anext(subscription)
 
@@ -80,7 +83,7 @@ async def test_a_reader_is_woken_by_an_event() -> None:
 
 async def test_the_first_event_comes_at_once() -> None:
     bus = make_bus()
-    patient = Subscription(EVERYTHING, 10, lambda _: None, together_s=3600)
+    patient: Subscription[Record] = Subscription(None, 10, lambda _: None, together_s=3600)
     bus.publish(left())
 
     patient.offer(bus.last(1)[0])

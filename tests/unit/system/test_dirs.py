@@ -103,6 +103,15 @@ def test_a_link_laid_by_somebody_else_is_not_followed(tmp_path: Path) -> None:
         prepare(link)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a directory away takes root")
+def test_a_link_laid_by_the_service_manager_is_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "private", tmp_path / "sollold"
+    target.mkdir(mode=0o700)
+    os.chown(target, 7, 7)
+    link.symlink_to(target)
+    prepare(link, uid=7)
+
+
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):

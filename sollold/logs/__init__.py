@@ -1,0 +1,1 @@
+"""The daemon's own log lines as they are read from outside: kept, filtered, streamed."""

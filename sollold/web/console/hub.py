@@ -1,0 +1,333 @@
+"""Keeps pages live over `/ws/console`: a whole panel when it changed, decisions as they happen.
+
+Renders only while somebody looks, each panel once for all who look at the same, and gives nobody a
+panel more often than once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from sollold import __version__
+from sollold.web.console.contents import CONTENTS
+from sollold.web.console.events import CHANGE_KINDS, is_wanted, wanted
+from sollold.web.console.panels import view_of
+from sollold.web.console.view import View
+from sollold.web.console.viewer import Frame, Viewer
+from sollold.web.push import add_headers, check_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sollold.events.bus import EventBus
+    from sollold.events.ring import Record
+    from sollold.events.subscription import Batch
+    from sollold.web.console.contents import Snapshot
+    from sollold.web.console.panels import Panels
+
+_log = logging.getLogger(__name__)
+
+MAX_VIEWERS = 32
+RESTARTING = b"sollold is restarting"
+
+_STEP_S = 1.0
+_TOGETHER_S = 0.05
+_QUIET_S = 5.0
+"""A page that hears nothing for longer would take the connection for lost."""
+_HEARTBEAT_S = 20.0
+_GOODBYE_S = 0.5
+_VIEW_STEP_S = 0.1
+_MAX_ROWS = 50
+_PUSHED = "decisions"
+"""The panel that grows by rows; it is rendered whole only for a page that lacks it."""
+
+
+class _Panel(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="panel"):
+    name: str
+    html: str
+    at: int
+
+
+class _Rows(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="rows"):
+    name: str
+    request: str
+    html: str
+    at: int
+
+
+class _Title(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="title"):
+    text: str
+    icon: str
+
+
+class _Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
+    version: str
+    at: int
+
+
+class _Tick(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="tick"):
+    at: int
+
+
+class _Said(msgspec.Struct):
+    """What a page says: which view it has, and whether somebody looks at it."""
+
+    view: str | None = None
+    is_watching: bool | None = None
+
+
+class Hub:
+    """All pages that are open. State changes in its synchronous methods only."""
+
+    def __init__(self, panels: Callable[[], Awaitable[Panels]], bus: EventBus) -> None:
+        """`panels` gives what renders, ready to use."""
+        self._make_panels = panels
+        self._bus = bus
+        self._viewers: dict[Viewer, web.Request] = {}
+        self._frames: dict[tuple[str, View], Frame] = {}
+        self._due_s = {name: 0.0 for name in CONTENTS if name != _PUSHED}
+        """When a panel is looked at next."""
+        self._free_s = dict(self._due_s)
+        """When it may be sent again."""
+        self._loop_task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+
+    @property
+    def viewers(self) -> int:
+        """Pages open now."""
+        return len(self._viewers)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether anything is rendered now and then."""
+        return self._loop_task is not None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer `/ws/console`."""
+        check_origin(request)
+        if len(self._viewers) >= MAX_VIEWERS or self._is_stopping:
+            raise web.HTTPServiceUnavailable(reason=f"{MAX_VIEWERS} pages are open, close one")
+        panels = await self._make_panels()
+        socket = web.WebSocketResponse(
+            heartbeat=_HEARTBEAT_S, max_msg_size=4096, timeout=_GOODBYE_S
+        )
+        add_headers(socket, request)
+        await socket.prepare(request)
+        viewer = Viewer(socket, View.parse(request.query_string))
+        self._join(viewer, request, panels)
+        sender = asyncio.create_task(self._deliver(viewer, request), name="console-send")
+        try:
+            await self._listen(viewer)
+        finally:
+            self._leave(viewer)
+            sender.cancel()
+            await asyncio.wait({sender})
+            await _close(socket, request, WSCloseCode.OK, b"")
+        return socket
+
+    def _join(self, viewer: Viewer, request: web.Request, panels: Panels) -> None:
+        """Greet a page and start rendering if it is the first. No await."""
+        self._viewers[viewer] = request
+        hello = _Hello(version=__version__, at=_now_ms(panels.look()))
+        viewer.offer("hello", _frame("", hello), _loop_s())
+        if self._loop_task is None:
+            self._loop_task = asyncio.create_task(self._run(panels), name="console")
+        self._wake.set()
+
+    def _leave(self, viewer: Viewer) -> None:
+        """Forget a page; with the last one rendering ends. No await."""
+        self._viewers.pop(viewer, None)
+        if not self._viewers and self._loop_task is not None:
+            self._loop_task.cancel()
+            self._loop_task = None
+            self._frames.clear()
+
+    async def _deliver(self, viewer: Viewer, request: web.Request) -> None:
+        """Send to one page; one that takes nothing is cut."""
+        try:
+            await viewer.deliver()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass
+
+    async def _listen(self, viewer: Viewer) -> None:
+        """Take what a page says until it leaves."""
+        async for message in viewer.socket:
+            if message.type is not WSMsgType.TEXT:
+                break
+            try:
+                said = msgspec.json.decode(message.data, type=_Said)
+            except msgspec.DecodeError:
+                continue
+            self._heed(viewer, said)
+            # Somebody who types a filter asks often; this bounds what it costs.
+            await asyncio.sleep(_VIEW_STEP_S)
+
+    def _heed(self, viewer: Viewer, said: _Said) -> None:
+        """Take a page's new view. No await."""
+        if said.view is not None:
+            viewer.view = View.parse(said.view)
+        if said.is_watching is not None:
+            viewer.is_watching = said.is_watching
+            if said.is_watching:
+                viewer.forget()
+        viewer.forget(_PUSHED)
+        self._wake.set()
+
+    async def close(self, app: web.Application) -> None:
+        """Say goodbye to every page; for `on_shutdown`."""
+        self._is_stopping = True
+        await asyncio.gather(
+            *(
+                _close(viewer.socket, request, WSCloseCode.GOING_AWAY, RESTARTING)
+                for viewer, request in list(self._viewers.items())
+            )
+        )
+        task = self._loop_task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _run(self, panels: Panels) -> None:
+        """Render while somebody looks; ends by being cancelled."""
+        subscription = self._bus.subscribe()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._step(panels), name="console-step")
+                async for batch in subscription:
+                    self._take(batch, panels)
+        except Exception:
+            _log.exception("the console's loop failed, its pages connect again")
+            self._loop_task = None
+            for request in self._viewers.values():
+                if request.transport is not None:
+                    request.transport.abort()
+        finally:
+            subscription.close()
+
+    async def _step(self, panels: Panels) -> None:
+        """Look at each panel once a second, and sooner where something happened."""
+        while True:
+            pause_s = max(0.0, min(self._due_s.values()) - _loop_s())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            self._wake.clear()
+            self._show(panels)
+
+    def _hurry(self) -> None:
+        """Look at every panel as soon as it may be sent. No await."""
+        for name in self._due_s:
+            self._due_s[name] = min(self._due_s[name], self._free_s[name])
+        self._wake.set()
+
+    def _take(self, batch: Batch[Record], panels: Panels) -> None:
+        """Push decisions, and look at the panels when a node changed. No await."""
+        if any(record.event.kind in CHANGE_KINDS for record in batch.records):
+            self._hurry()
+        now_s = _loop_s()
+        made: dict[str, bytes | None] = {}
+        for viewer in self._viewers:
+            if not viewer.is_watching:
+                continue
+            asked = viewer.view.request
+            if asked not in made:
+                made[asked] = self._rows(batch, asked, panels)
+            data = made[asked]
+            if data is not None:
+                viewer.offer_rows(_PUSHED, data, now_s)
+
+    def _rows(self, batch: Batch[Record], asked: str, panels: Panels) -> bytes | None:
+        filter_ = wanted(asked)
+        records: list[Record] = [item for item in batch.records if is_wanted(item, filter_)]
+        if not records:
+            return None
+        now = panels.look()
+        html = str(panels.rows(records[-_MAX_ROWS:]))
+        rows = _Rows(name=_PUSHED, request=asked, html=html, at=_now_ms(now))
+        return msgspec.json.encode(rows)
+
+    def _show(self, panels: Panels) -> None:
+        """Give every page the panels that changed. No await."""
+        now_s, now = _loop_s(), panels.look()
+        looked = {
+            name
+            for name, due_s in self._due_s.items()
+            if due_s <= now_s + _TOGETHER_S and self._free_s[name] <= now_s
+        }
+        for name in looked:
+            self._due_s[name] = now_s + _STEP_S
+        made: set[tuple[str, View]] = set()
+        title = self._title(panels, now)
+        for viewer in self._viewers:
+            viewer.offer("title", title, now_s)
+            for name in CONTENTS if viewer.is_watching else ():
+                if name not in looked and not viewer.lacks(name):
+                    continue
+                key = (name, view_of(name, viewer.view))
+                if key not in made:
+                    made.add(key)
+                    self._make(key, viewer.view, panels, now, now_s)
+                viewer.offer(name, self._frames[key], now_s)
+            if now_s - viewer.quiet_since_s >= _QUIET_S:
+                viewer.offer("tick", _frame("", _Tick(at=_now_ms(now))), now_s)
+        self._forget_frames()
+
+    def _make(
+        self, key: tuple[str, View], view: View, panels: Panels, now: Snapshot, now_s: float
+    ) -> None:
+        """Render a panel; a frame that is as it was stays the same. No await."""
+        name = key[0]
+        html = str(panels.render(name, view, now, is_live=True))
+        known = self._frames.get(key)
+        if known is None or known.html != html:
+            self._frames[key] = _frame(html, _Panel(name=name, html=html, at=_now_ms(now)))
+            if name != _PUSHED:
+                self._free_s[name] = self._due_s[name] = now_s + _STEP_S
+
+    def _title(self, panels: Panels, now: Snapshot) -> Frame:
+        text, icon = panels.title(now)
+        key = ("title", View())
+        known = self._frames.get(key)
+        if known is None or known.html != text + icon:
+            known = self._frames[key] = _frame(text + icon, _Title(text=text, icon=icon))
+        return known
+
+    def _forget_frames(self) -> None:
+        """Drop the frames of views that nobody has any more. No await."""
+        views = {View(), *(viewer.view for viewer in self._viewers)}
+        for key in [key for key in self._frames if key[1] not in views]:
+            del self._frames[key]
+
+
+def _frame(html: str, message: msgspec.Struct) -> Frame:
+    return Frame(html, msgspec.json.encode(message))
+
+
+def _now_ms(now: Snapshot) -> int:
+    return round(now.now_s * 1000)
+
+
+def _loop_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _close(
+    socket: web.WebSocketResponse, request: web.Request, code: WSCloseCode, text: bytes
+) -> None:
+    """Say goodbye; a page that reads no more is cut."""
+    try:
+        async with asyncio.timeout(_GOODBYE_S):
+            await socket.close(code=code, message=text)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
