@@ -13,7 +13,7 @@ from sollold.ctl.client import Reply
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.lists import ListView
 from sollold.ctl.showing import show as show_view
-from sollold.ctl.table import Column, text_column
+from sollold.ctl.table import Column, split_filter, text_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -83,7 +83,7 @@ def _local(environ: Mapping[str, str]) -> ConfigDocument:
 
 def _view(session: Session, *, has_origin: bool) -> ListView[ConfigValue]:
     is_wide = session.settings.is_wide
-    is_asked = bool(session.settings.filters)
+    is_asked = any(split_filter(text)[0] in {"key", "origin"} for text in session.settings.filters)
 
     def rows(reply: Reply) -> Sequence[ConfigValue]:
         values = reply.document(ConfigDocument).values
@@ -120,6 +120,8 @@ _FILTERS: dict[str, Callable[[ConfigValue], Sequence[str]]] = {
 
 
 def _value(item: ConfigValue) -> str:
+    if item.value is None:
+        return words.UNKNOWN
     text = json.dumps(item.value, ensure_ascii=False)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 

@@ -147,7 +147,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> object:
             CONFIG_TEXT,
         ),
         (
-            ["config", "show", "--origin", "--filter", "section=nodes", "--no-header"],
+            [
+                "config",
+                "show",
+                "--origin",
+                "--filter",
+                "key=nodes[0].url,nodes[0].tier",
+                "--no-header",
+            ],
             NODES_CONFIG_TEXT,
         ),
         (["config", "show", "-q", "--filter", "origin=environment"], "queue.length\n"),
