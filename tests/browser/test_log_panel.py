@@ -48,7 +48,7 @@ def test_lines_are_shown_as_they_are_logged(calm: Fleet, new_page: NewPage) -> N
     assert is_at_end(page)
     expect(line.locator(".log-level .word")).to_have_text("warning")
     expect(line.locator(".log-level svg")).to_be_visible()
-    expect(line.locator(".log-source")).to_have_text("sollold.web.edge")
+    expect(line.locator(".log-source")).to_have_text("web.edge")
     expect(line.locator("time")).to_have_text(re.compile(r"^\d\d:\d\d:\d\d\.\d{3}$"))
     seen.assert_clean()
 
