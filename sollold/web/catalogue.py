@@ -28,6 +28,11 @@ class Catalogue:
         self._made: dict[str, tuple[int, bytes]] = {}
         self._digests: tuple[int, dict[ModelKey, Digest]] = (-1, {})
 
+    def set_version_floor(self, version_floor: str) -> None:
+        """Report another version while no node's is known. No await."""
+        self._version_floor = version_floor
+        self._made.pop("version", None)
+
     def routes(self) -> list[Route]:
         """Return the routes."""
         handlers = {

@@ -13,7 +13,7 @@ from sollold.logs.hub import sending
 from sollold.logs.line import gap_json
 from sollold.logs.query import STREAM_FIELDS, LogQuery
 from sollold.web.push import Feed, check_origin
-from sollold.web.route import Parameter, Route
+from sollold.web.route import NDJSON, Parameter, Route
 
 if TYPE_CHECKING:
     from sollold.events.subscription import Batch
@@ -51,6 +51,8 @@ class LogApi:
                 tag="Events",
                 parameters=_PARAMETERS,
                 answer=api_types.LogsDocument,
+                stream=NDJSON,
+                piece=api_types.LogLine,
             ),
             Route(
                 method="GET",

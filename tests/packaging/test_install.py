@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sollold import __version__
+from tests.fakes.look import Client, ask
+from tests.fakes.program import FakeNodeProcess
 from tests.packaging.machine import ROOT, empty_home_env, install_env, run, succeed
+from tests.process.support import chat
+from tests.stack.http import answers, wait_until
+from tests.stack.ports import free_port
+from tests.stack.processes import ProcessGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.packaging.conftest import Built
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 
 _INSTALL = ROOT / "install.sh"
 _CONFIG = ".config/sollold/sollold.toml"
+_VENV = ".local/share/sollold/venv"
 _COMMANDS = ("sollold", "sollolctl")
+_SHIPPED = ".local/share/sollold/shipped.toml"
+_OWN_CONFIG = "# mine\n"
 
 
 @pytest.fixture
@@ -29,31 +45,150 @@ def home(tmp_path: Path) -> Path:
     return path
 
 
-def test_install_update_repair_and_uninstall(home: Path, built: Built) -> None:
+def test_install_update_repair_and_uninstall(home: Path, tmp_path: Path, built: Built) -> None:
     env = install_env(home)
-    own_config = "# mine\n"
+    shown = ["--rate", "20", "--answer-tokens", "100", "--slots", "8"]
 
-    first = succeed([_INSTALL], env=env)
-    assert f"{home}/.local/bin is not on your PATH" in first
-    assert (home / _CONFIG).read_text() == (ROOT / "etc" / "sollold.toml").read_text()
-    files = _files(home)
-    (home / _CONFIG).write_text(own_config)
+    with FakeNodeProcess(*shown) as node:
+        listen = ["--listen", f"127.0.0.1:{node.port}"]
+        first = succeed([_INSTALL, *listen], env=env)
+        _assert_the_first_run_told_everything(home, first, node.port)
+        files = _files(home)
+        _assert_an_update_leaves_a_running_daemon_alone(home, tmp_path, env, node, listen)
 
-    succeed([_INSTALL], env=env)
     assert _files(home) == files
-    _assert_commands_work(home, env)
-
-    _lose_python(home / ".local/share/sollold/venv")
+    (home / _CONFIG).write_text(_OWN_CONFIG)
+    (home / _SHIPPED).write_text("# the defaults before\n")
+    _lose_python(home / _VENV)
     with_bin = {**env, "PATH": f"{home}/.local/bin:{env['PATH']}"}
-    assert "PATH" not in succeed([_INSTALL, built.wheel], env=with_bin)
-    assert _files(home) == files
-    assert (home / _CONFIG).read_text() == own_config
+    third = succeed([_INSTALL, built.wheel], env=with_bin)
+    assert "PATH" not in third
+    assert "still runs" not in third
+    assert f"the new file is beside it: {home / _CONFIG}.new" in third
+    assert (home / f"{_CONFIG}.new").read_text() == (home / _SHIPPED).read_text()
+    assert _files(home) == {*files, f"{_CONFIG}.new"}
+    assert len(list((home / _VENV).parent.glob("venvs/*"))) == 1
+    assert (home / _CONFIG).read_text() == _OWN_CONFIG
     _assert_commands_work(home, env)
 
     for _ in range(2):
         succeed([_INSTALL, "--uninstall"], env=env)
         assert _files(home) == {_CONFIG}
-    assert (home / _CONFIG).read_text() == own_config
+    assert (home / _CONFIG).read_text() == _OWN_CONFIG
+
+
+def _assert_the_first_run_told_everything(home: Path, said: str, port: int) -> None:
+    assert f"{home}/.local/bin is not on your PATH" in said
+    config = (home / _CONFIG).read_text()
+    shipped = (ROOT / "etc" / "sollold.toml").read_text()
+    assert config == shipped.replace('#api = "127.0.0.1:11434"', f'api = "127.0.0.1:{port}"')
+    # A node of the tests is no service: how to move it is shown, and nothing is moved.
+    assert f"Port {port} is taken by an Ollama." in said
+    assert "so that Ollama has to move to another port:" in said
+    assert 'Environment="OLLAMA_HOST=127.0.0.1:114' in said
+
+
+def _assert_an_update_leaves_a_running_daemon_alone(
+    home: Path, tmp_path: Path, env: dict[str, str], node: FakeNodeProcess, listen: list[str]
+) -> None:
+    """A stream is open and its node silent while install.sh runs; all of it arrives."""
+    before = (home / _VENV).resolve()
+    inodes = _inodes(before)
+    with _daemon(home, tmp_path, env, node) as (daemon, url), Client(url, 60) as client:
+        client.send("POST", "/api/chat", chat(stream=True))
+        client.wait()
+        node.freeze()
+
+        second = succeed([_INSTALL, *listen], env=env)
+
+        assert f'The configuration says it already: api = "{listen[1]}"' in second
+        assert "The sollold installed before still runs, undisturbed" in second
+        assert str(daemon.pid) in second
+        assert (home / _VENV).resolve() != before
+        assert _inodes(before) == inodes
+        for path in ("/", "/api/tags", "/api/v1/status", "/api/v1/nodes", "/metrics", "/nowhere"):
+            assert ask(url, "GET", path).status == (404 if path == "/nowhere" else 200)
+        node.thaw()
+        assert len(client.receive("POST").lines()) == 101
+        wait_until(
+            lambda: ask(url, "POST", "/v1/chat/completions", chat(stream=False)).status == 200,
+            limit_s=60,
+            failure=lambda: "no answer after the node was silent",
+        )
+        _assert_commands_work(home, env)
+        assert daemon.terminate(grace_s=40) == 0
+
+
+@contextlib.contextmanager
+def _daemon(
+    home: Path, tmp_path: Path, env: dict[str, str], node: FakeNodeProcess
+) -> Iterator[tuple[ProcessGroup, str]]:
+    """What was installed, started as people start it."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with tempfile.TemporaryDirectory(prefix="sollold-") as runtime:
+        settings = {
+            "XDG_RUNTIME_DIR": runtime,
+            "SOLLOLD_FAILOVER__FROZEN_IDLE_S": "600",
+            "SOLLOLD_DISCOVERY__ENABLED": "false",
+        }
+        command = home / ".local/bin/sollold"
+        argv: list[str | Path] = [command, "--listen", url.removeprefix("http://")]
+        log = tmp_path / "daemon.log"
+        group = ProcessGroup(
+            [*argv, "--console", "127.0.0.1:0", "--node", node.url],
+            env={**env, **settings},
+            log_path=log,
+        )
+        try:
+            wait_until(lambda: answers(f"{url}/api/version"), limit_s=30, failure=log.read_text)
+            yield group, url
+        finally:
+            group.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--listen", "0.0.0.0"], "./install.sh --listen 0.0.0.0:11434 --lan-without-keys"),
+        (["--listen=192.168.1.5:80"], "--listen 192.168.1.5:80 --lan-without-keys"),
+        (["--listen", "[::]"], "--listen [::]:11434 --lan-without-keys"),
+        (["--listen", "::1"], "write HOST:PORT, IPv6 in brackets"),
+        (["--listen", "a b"], "is no address"),
+        (["--listen"], "--listen needs an address"),
+        (["--lan-without-keys"], "goes with --listen ADDR"),
+        (["--uninstall", "--listen", "127.0.0.1"], "--listen does not go with --uninstall"),
+        (["--demo", "--start"], "--start does not go with --demo"),
+        (["--socket", "--listen", "[::1]"], "--socket holds 127.0.0.1:11434"),
+        (["--no-service", "--restart"], "--start and --restart need the service"),
+    ],
+)
+def test_options_that_cannot_be_followed(home: Path, arguments: list[str], words: str) -> None:
+    result = run([_INSTALL, *arguments], env=install_env(home))
+
+    assert result.returncode == 1
+    assert words in result.stdout
+    assert not _files(home)
+
+
+def test_a_person_is_asked_before_anyone_may_use_it(home: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [_INSTALL, "--listen", "0.0.0.0"],
+        env=install_env(home),
+        stdin=follower,
+        stdout=follower,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        os.close(follower)
+        said = b""
+        while b"[y/N]" not in said:
+            said += os.read(leader, 4096)
+        os.write(leader, b"n\n")
+        assert process.wait(30) == 1
+    os.close(leader)
+
+    assert b"whoever reaches 0.0.0.0:11434 may use every model on every node" in said
+    assert not _files(home)
 
 
 def test_xdg_directories_are_honoured(home: Path, tmp_path: Path) -> None:
@@ -166,7 +301,16 @@ def _files(home: Path) -> set[str]:
     Python compiles; pip asks for the version of a Rust compiler, and rustup then settles in.
     """
     return {
-        str(path.relative_to(home))
+        re.sub(r"/venvs/[0-9]+/", "/venvs/N/", str(path.relative_to(home)))
         for path in home.rglob("*")
         if not path.is_dir() and not {"__pycache__", ".rustup"} & set(path.parts)
+    }
+
+
+def _inodes(folder: Path) -> dict[str, int]:
+    """Which file each path leads to; an update in place would write others."""
+    return {
+        str(path): path.stat().st_ino
+        for path in folder.rglob("*")
+        if not path.is_dir() and "__pycache__" not in path.parts
     }

@@ -50,16 +50,25 @@ def test_it_works_the_second_time_too(home: Path, tmp_path: Path) -> None:
     env = install_env(home)
 
     first = _show(env, tmp_path / "first.log")
+    # As if the defaults had changed since, and nobody had edited the file.
+    config = home / ".config/sollold/sollold.toml"
+    shipped = home / ".local/share/sollold/shipped.toml"
+    defaults = config.read_text()
+    for path in (config, shipped):
+        path.write_text("# the defaults before\n")
     second = _show(env, tmp_path / "second.log")
 
     assert "Engine and model for the demo" in first
     assert "Engine and model for the demo" not in second
+    assert f"brought up to date, nobody had edited it: {config}" in second
+    assert config.read_text() == shipped.read_text() == defaults
     for said in (first, second):
         assert said.count("(from demo-") == 2
         assert said.endswith("Stopped.\n")
     assert not (home / ".local/state").exists()
     succeed([_INSTALL, "--uninstall"], env=env)
     assert not (home / _MODEL_CACHE).exists()
+    assert not (home / ".local/share/sollold").exists()
 
 
 def test_a_missing_library_is_told_before_anything_is_made(home: Path, tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""install.sh and systemd: a service of the user, one of the machine, an Ollama in the way.
+
+A stand-in for systemctl notes what it is asked; the tests of the layer `systemd` have the real one.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.program import FakeNodeProcess
+from tests.packaging.machine import ROOT, install_env, run, succeed
+from tests.stack.ports import free_port
+
+if TYPE_CHECKING:
+    from tests.packaging.conftest import Built
+
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
+
+_INSTALL = ROOT / "install.sh"
+_UNIT = ".config/systemd/user/sollold.service"
+_CONFIG = ".config/sollold/sollold.toml"
+_AS_A_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+_AS_A_MACHINE = ("unshare", "--mount")
+
+_SYSTEMCTL = """\
+#!/bin/sh
+printf '%s\\n' "$*" >>"$SYSTEMCTL_CALLS"
+case "$*" in
+  *MainPID*) echo "$OLLAMA_PID" ;;
+  *Version*) echo Version=252 ;;
+esac
+"""
+
+# What is written to these is seen by nobody else, and gone afterwards.
+_PRIVATE = """\
+set -eu
+mount -t tmpfs tmpfs "$1"
+for folder in /etc /opt /usr/local; do
+  mkdir -p "$1$folder/upper" "$1$folder/work"
+  mount -t overlay overlay \\
+    -o "lowerdir=$folder,upperdir=$1$folder/upper,workdir=$1$folder/work" "$folder"
+done
+rm -rf /etc/sollold /opt/sollold /usr/local/bin/sollold /usr/local/bin/sollolctl
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder for PATH with a systemctl that does nothing."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    (folder / "systemctl").write_text(_SYSTEMCTL)
+    (folder / "systemctl").chmod(0o755)
+    return folder
+
+
+def test_a_user_gets_a_service_that_survives_updates(
+    tmp_path: Path, tools: Path, built: Built
+) -> None:
+    home = tmp_path / "my home"
+    config = home / _CONFIG
+    config.parent.mkdir(parents=True)
+    config.write_text("# mine\n")
+    wheel = tmp_path / "my files" / built.wheel.name
+    wheel.parent.mkdir()
+    shutil.copy(built.wheel, wheel)
+    env = _env(home, tools, tmp_path)
+    user = _unless_refused(_AS_A_USER if os.geteuid() == 0 else ())
+
+    said = run([*user, _INSTALL, "--listen", "0.0.0.0", "--lan-without-keys", wheel], env=env)
+
+    assert said.returncode == 1
+    assert f"{config} is edited and stays as it is. Write there, below [listen]:" in said.stdout
+    assert '  api = "0.0.0.0:11434"\n  lan_without_keys = "anyone on' in said.stdout
+    assert config.read_text() == "# mine\n"
+    command = home / ".local/share/sollold/venv/bin/sollold"
+    assert f'ExecStart="{command}"' in (home / _UNIT).read_text()
+    calls = _calls(tmp_path)
+    assert "--user daemon-reload" in calls
+    assert "--user enable sollold.service" in calls
+    assert not [call for call in calls if call.split()[1] in {"start", "restart"}]
+    assert "  systemctl --user start sollold\n  sollolctl status\n" in said.stdout
+    assert "loginctl enable-linger" in said.stdout
+
+    gone = succeed([*user, _INSTALL, "--uninstall"], env=env)
+
+    assert "Uninstalled." in gone
+    assert "--user disable --now sollold.service" in _calls(tmp_path)
+    left = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    assert {path for path in left if not path.startswith(".rustup/")} == {_CONFIG}
+
+
+def test_the_machine_gets_a_service_and_its_ollama_is_moved(
+    tmp_path: Path, tools: Path, built: Built
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    home = tmp_path / "home"
+    home.mkdir()
+    port = free_port()
+    with FakeNodeProcess("--port", str(port)) as node:
+        env = {**_env(home, tools, tmp_path), "OLLAMA_PID": str(node.pid)}
+        options = ["--system", "--start", "--move-ollama", "--listen", f"127.0.0.1:{port}"]
+        install = shlex.join([str(_INSTALL), *options, str(built.wheel)])
+        script = f"""{_PRIVATE}
+{install}
+cd /
+echo "--- files"
+cat /etc/systemd/system/ollama.service.d/sollold.conf
+grep -v '^#' /etc/sollold/sollold.toml
+grep ^ExecStart /etc/systemd/system/sollold.service
+readlink /usr/local/bin/sollold
+/usr/local/bin/sollold --check-config
+{_INSTALL} --system --uninstall
+echo "--- left"
+cd /usr/local/bin
+find /etc/sollold /opt/sollold sollol* /etc/systemd/system/sollold* 2>/dev/null || true
+"""
+        if os.geteuid() != 0:
+            pytest.skip("only root installs for a machine")
+        machine = _unless_refused(_AS_A_MACHINE)
+
+        said = succeed([*machine, "bash", "-c", script, "bash", str(private)], env=env)
+
+    files, left = said.partition("--- files")[2].split("--- left")
+    assert 'Environment="OLLAMA_HOST=127.0.0.1:114' in files
+    assert f'api = "127.0.0.1:{port}"' in files
+    assert '[[nodes]]\nurl = "http://127.0.0.1:114' in files
+    assert "ExecStart=/opt/sollold/venv/bin/sollold\n" in files
+    assert "\n/opt/sollold/venv/bin/sollold\n" in files
+    assert "configuration is good: /etc/sollold/sollold.toml" in files
+    assert "keeps an Ollama on another port: /etc/systemd/system/ollama.service.d/" in files
+    assert left.split() == ["/etc/sollold", "/etc/sollold/sollold.toml"]
+    calls = _calls(tmp_path)
+    assert calls.index("daemon-reload") < calls.index("restart ollama.service")
+    assert "start sollold.service" in calls
+    assert "disable --now sollold.service" in calls
+    assert not [call for call in calls if "--user" in call]
+
+
+def test_what_is_asked_of_the_service_is_passed_on(tmp_path: Path, tools: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    env = _env(home, tools, tmp_path)
+    user = _unless_refused(_AS_A_USER if os.geteuid() == 0 else ())
+    options = ["--dry-run", "--socket", "--start", "--linger", "--restart"]
+
+    said = succeed([*user, _INSTALL, *options], env=env)
+
+    assert "/venv/bin/sollolctl service install --socket --now --linger\n" in said
+    assert "would run: systemctl --user try-restart sollold.service" in said
+    assert not _calls(tmp_path)
+    assert not list(home.iterdir())
+
+
+def test_without_systemd_it_says_how_to_start(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for program in Path("/usr/bin").iterdir():
+        if program.name != "systemctl":
+            (tools / program.name).symlink_to(program)
+    env = {**install_env(home), "PATH": str(tools)}
+    user = _unless_refused(_AS_A_USER if os.geteuid() == 0 else ())
+
+    plain = succeed([*user, _INSTALL, "--dry-run"], env=env)
+    wanted = run([*user, _INSTALL, "--dry-run", "--start"], env=env)
+
+    assert "service install" not in plain
+    assert wanted.returncode == 1
+    assert "nothing was started, there is no systemd here" in wanted.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gets this answer")
+def test_root_is_told_of_the_service_of_the_machine(tmp_path: Path, tools: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+
+    said = succeed([_INSTALL, "--dry-run"], env=_env(home, tools, tmp_path))
+
+    assert "Root gets no service of its own; for one of the machine: ./install.sh --system" in said
+    assert not _calls(tmp_path)
+
+
+def test_only_root_installs_for_the_machine(tmp_path: Path) -> None:
+    user = _unless_refused(_AS_A_USER if os.geteuid() == 0 else ())
+
+    result = run([*user, _INSTALL, "--system", "--dry-run"], env=install_env(tmp_path))
+
+    assert result.returncode == 1
+    assert "--system needs root: sudo ./install.sh --system" in result.stdout
+
+
+def _env(home: Path, tools: Path, tmp_path: Path) -> dict[str, str]:
+    env = install_env(home)
+    calls = str(tmp_path / "systemctl-calls")
+    return {**env, "PATH": f"{tools}:{env['PATH']}", "SYSTEMCTL_CALLS": calls, "OLLAMA_PID": "0"}
+
+
+def _calls(tmp_path: Path) -> list[str]:
+    calls = tmp_path / "systemctl-calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+def _unless_refused(prefix: tuple[str, ...]) -> tuple[str, ...]:
+    """A command's prefix, where this machine allows it."""
+    if prefix and subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
+        pytest.skip(f"not allowed here: {shlex.join(prefix)}")
+    return prefix
