@@ -72,7 +72,7 @@ def _work(fleet: Fleet, stack: ExitStack) -> None:
     """Give the fleet a past, requests, and trouble."""
     for model in (*PAST, *PAST):
         _stream(fleet, model)
-    fleet.nodes["pi-5"].set_faults(Fault(kind=FaultKind.CUT_RESET, count=1))
+    fleet.nodes["gpu-1"].set_faults(Fault(kind=FaultKind.CUT_RESET, count=1))
     _stream(fleet, "mistral:7b")
     for model in ("qwen2.5:14b", "llama3.1:8b", "gemma2:9b"):
         stack.enter_context(closing(fleet.stream(model)))
