@@ -12,6 +12,7 @@ import click
 from sollold import __version__
 from sollold.ctl.complete import model_names, node_names, request_ids
 from sollold.ctl.options import Command, Group, Settings
+from sollold.ctl.service_group import service_group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,6 +245,9 @@ def completion_command(shell: str) -> None:
     click.echo(completion(cli, {}, _NAME, f"_{_NAME.upper()}_COMPLETE").source())
     if sys.stdout.isatty():
         click.echo(f"# Put this into {_SHELLS[shell]}", err=True)
+
+
+cli.add_command(service_group)
 
 
 def _session(settings: Settings) -> Session:

@@ -90,7 +90,7 @@ def test_help_has_purpose_usage_three_examples_and_variables(
 @pytest.mark.parametrize("name", COMMANDS)
 def test_examples_can_be_typed(name: str) -> None:
     command = cli.commands[name]
-    assert isinstance(command, Command)
+    assert isinstance(command, Command | Group)
     for example in command.examples:
         words = example.partition(" > ")[0].split()[1:]
         context = cli.make_context("sollolctl", list(words), resilient_parsing=False)
