@@ -288,6 +288,7 @@ async def build(
         bus=bus,
         static=static,
         listeners=bound.console,
+        is_stopping=lambda: facts.is_stopping,
     )
     app = make_app(
         edge=edge,

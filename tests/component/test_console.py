@@ -366,6 +366,18 @@ async def test_a_stop_says_that_it_is_a_restart() -> None:
         await closing
 
 
+async def test_a_stop_that_cuts_says_the_same() -> None:
+    async with Lab(1) as lab, watching(lab) as watcher:
+        lab.built.facts.is_stopping = True
+        lab.built.edge.cut()
+        async with asyncio.timeout(5):
+            while not watcher.socket.closed:
+                await watcher.socket.receive()
+        assert watcher.socket.close_code == aiohttp.WSCloseCode.GOING_AWAY
+        async with lab.session.get("/ws/console") as answer:
+            assert answer.status == 503
+
+
 async def test_a_loop_that_fails_lets_its_pages_connect_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,6 +46,7 @@ class Console:
         bus: EventBus,
         static: StaticFiles,
         listeners: Collection[tuple[str, int]],
+        is_stopping: Callable[[], bool],
     ) -> None:
         """Take the listeners of the console as bound."""
         self._documents = documents
@@ -55,7 +56,7 @@ class Console:
         self._listeners = frozenset(listeners)
         self._panels: asyncio.Future[Panels] | None = None
         self._templates: jinja2.Environment
-        self.hub = Hub(self.panels, bus)
+        self.hub = Hub(self.panels, bus, is_stopping)
 
     def join(self, app: web.Application) -> None:
         """Give the application the templates, and the pages a goodbye when it stops. No await."""
