@@ -84,6 +84,10 @@ class ConfigInfo(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     loaded_ms: float | None = None
     """How long ago it was read."""
+    waiting: tuple[str, ...] = ()
+    """Keys that were changed and take effect at the next start."""
+    refused: str | None = None
+    """Why the last reload changed nothing; None: it did, or there was none."""
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):

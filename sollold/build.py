@@ -15,7 +15,6 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from sollold.config.address import is_loopback
 from sollold.core.load import Load
 from sollold.core.model import NodeKind
 from sollold.core.nodetable import NodeTable
@@ -24,6 +23,7 @@ from sollold.core.rates import RateTable
 from sollold.core.slots import SlotTable
 from sollold.events.bus import EventBus
 from sollold.events.types import EVENT_TYPES
+from sollold.live import Owners
 from sollold.logs.hub import LogHub
 from sollold.nodes.ask import Asker, probe_session
 from sollold.nodes.client import NodeClient
@@ -31,9 +31,17 @@ from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.sources import StaticSources
 from sollold.nodes.tls import TlsContexts
-from sollold.nodes.tools import ProbeSettings
-from sollold.policies import assign_policy, dispatch_settings, health_policy
-from sollold.routing.admission import Admission, QueueRules
+from sollold.policies import (
+    assign_policy,
+    dispatch_settings,
+    health_policy,
+    host_policies,
+    probe_settings,
+    queue_rules,
+    reply_limits,
+)
+from sollold.reload import Reloader
+from sollold.routing.admission import Admission
 from sollold.routing.blame import Blame
 from sollold.routing.dispatch import Dispatcher
 from sollold.routing.figures import Figures
@@ -56,15 +64,16 @@ from sollold.web.door import NodeDoor
 from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.imitated import known_methods
-from sollold.web.inference import InferenceApi, ReplyLimits
+from sollold.web.inference import InferenceApi
 from sollold.web.inventory import InventoryApi
 from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
 from sollold.web.push import Audience
+from sollold.web.reload import ReloadApi
 from sollold.web.static import StaticFiles
 from sollold.web.viewer import Viewer
-from sollold.wire.cors import HostPolicy, OriginPolicy
+from sollold.wire.cors import OriginPolicy
 from sollold.wire.engines import engine_for
 from sollold.wire.translate.seam import Clock
 
@@ -73,6 +82,7 @@ if TYPE_CHECKING:
 
     from sollold.config import Config, LoadedConfig
     from sollold.core.model import NodeId, NodeView
+    from sollold.log import Level
     from sollold.nodes.own import OwnAddresses
     from sollold.routing.record import Outcome, RequestRecord
     from sollold.wire.routes import InferenceRoute
@@ -98,6 +108,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     bodies: BodyStore
     edge: Edge
     console: Console
+    reloader: Reloader
+    owners: Owners
 
 
 class _Knowledge:
@@ -125,11 +137,7 @@ class _Knowledge:
             clock=clock,
             dice=random.random,
             secret_of=os.environ.get,
-            settings=ProbeSettings(
-                limit_s=config.health.timeout_s,
-                catalogue_s=config.health.catalogue_s,
-                silence_s=config.failover.frozen_idle_s,
-            ),
+            settings=probe_settings(config),
             sources=StaticSources.of(loaded),
             tls=self.tls,
             has_work=lambda node: self.load.count(node) > 0,
@@ -170,12 +178,13 @@ class _Flow:
             know.figures.request_done,
             metrics.request_done,
         ]
+        self.steps = StepLog(bus, is_kept=config.log.routing, is_printed=config.log.routing_console)
         self.reporter = EventReporter(
             bus,
             node=self.admission.view,
             on_done=on_done,
             is_logging=config.log.requests,
-            steps=StepLog(bus, is_kept=config.log.routing, is_printed=config.log.routing_console),
+            steps=self.steps,
             later=self.wheel.after,
         )
         self.dispatcher = Dispatcher(
@@ -210,11 +219,18 @@ class _Flow:
 
 @contextlib.asynccontextmanager
 async def build(
-    loaded: LoadedConfig, own: OwnAddresses, bound: Bound, logs: LogHub | None = None
+    loaded: LoadedConfig,
+    own: OwnAddresses,
+    bound: Bound,
+    logs: LogHub | None = None,
+    *,
+    read: Callable[[], LoadedConfig] | None = None,
+    set_level: Callable[[Level], None] = lambda _: None,
 ) -> AsyncIterator[Built]:
     """Make every object; close what they opened when the context ends.
 
-    `logs` has the daemon's log lines; without it there are none to read.
+    `logs` has the daemon's log lines; without it there are none to read. A reload gets its
+    configuration from `read`, by default the old one, and tells `set_level` how much to log.
     """
     config = loaded.config
     loop = asyncio.get_running_loop()
@@ -233,7 +249,6 @@ async def build(
         figures=know.figures,
         bus=bus,
         clock=time.monotonic,
-        policy=assign_policy(config),
     )
     bodies = _bodies(config)
     edge = _edge(config, instance, bound, own, know.load, _undispatched(metrics, flow.reporter))
@@ -241,6 +256,31 @@ async def build(
     hub.open(loop)
     audience = Audience(bus.close, hub.close)
     catalogue = Catalogue(know.registry.fleet, version_floor=config.http.version_floor)
+    inference = _inference(config, know, flow, catalogue, bodies, edge.via)
+    owners = Owners(
+        registry=know.registry,
+        prober=know.prober,
+        tls=know.tls,
+        pools=flow.pools,
+        admission=flow.admission,
+        dispatcher=flow.dispatcher,
+        reporter=flow.reporter,
+        steps=flow.steps,
+        bodies=bodies,
+        catalogue=catalogue,
+        inference=inference,
+        edge=edge,
+        bound=bound,
+        own=own,
+        set_level=set_level,
+    )
+    reloader = Reloader(
+        loaded,
+        read=read or (lambda: loaded),
+        apply=owners.apply,
+        facts=facts,
+        publish=bus.publish,
+    )
     static = await StaticFiles.load()
     console = Console(
         documents=documents,
@@ -252,7 +292,7 @@ async def build(
     app = make_app(
         edge=edge,
         catalogue=catalogue,
-        inference=_inference(config, know, flow, catalogue, bodies, edge.via),
+        inference=inference,
         control=ControlApi(
             documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience
         ),
@@ -262,8 +302,9 @@ async def build(
             LogApi(hub, audience),
             static,
             Viewer(static),
-            _inventory(config, know, flow),
-            ConfigurationApi(lambda: loaded),
+            ReloadApi(reloader.reload),
+            _inventory(know, flow),
+            ConfigurationApi(lambda: reloader.loaded),
         ),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
@@ -283,9 +324,12 @@ async def build(
             bodies=bodies,
             edge=edge,
             console=console,
+            reloader=reloader,
+            owners=owners,
         )
     finally:
         hub.close()
+        await reloader.close()
         flow.dispatcher.close()
         flow.reporter.flush()
         await know.prober.close()
@@ -347,11 +391,7 @@ def _admission(
         ),
         load=know.load,
         policy=assign_policy(config),
-        rules=QueueRules(
-            look_ahead=queue.look_ahead,
-            max_wait_s=queue.max_wait_s,
-            holder_down_s=queue.holder_down_s,
-        ),
+        rules=queue_rules(config),
         wheel=wheel,
         clock=clock,
         dice=random.random,
@@ -384,17 +424,13 @@ def _inference(
         rates=know.rates,
         wheel=flow.wheel,
         clients=ClientIdentity(config.listen.trusted_proxies),
-        limits=ReplyLimits(
-            spool_bytes=config.limits.client_spool_bytes,
-            stall_s=config.limits.client_stall_s,
-            notes_in_body=config.replies.routing == "body",
-        ),
+        limits=reply_limits(config),
     )
 
 
-def _inventory(config: Config, know: _Knowledge, flow: _Flow) -> InventoryApi:
+def _inventory(know: _Knowledge, flow: _Flow) -> InventoryApi:
     fleet = know.registry.fleet
-    oracle = Oracle(admission=flow.admission, fleet=fleet, policy=assign_policy(config))
+    oracle = Oracle(admission=flow.admission, fleet=fleet)
     return InventoryApi(fleet=fleet, oracle=oracle, clock=time.monotonic)
 
 
@@ -430,19 +466,10 @@ def _edge(
     load: Load,
     on_undispatched: Callable[[InferenceRoute, int, Outcome], None],
 ) -> Edge:
-    policies = {
-        (host, port): HostPolicy(
-            is_loopback_bind=is_loopback(host),
-            allowed=config.listen.allowed_hosts,
-            own_names=(platform.node(),),
-            own_addresses=tuple(own.interfaces),
-        )
-        for host, port in (*bound.api, *bound.console)
-    }
     return Edge(
         instance=instance,
         origins=OriginPolicy(config.http.origins),
-        hosts=policies,
+        hosts=host_policies(config, bound, own),
         methods=known_methods(),
         running=lambda: (running.request for running in load),
         on_undispatched=on_undispatched,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -15,30 +16,25 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+import msgspec
 
 from sollold import __version__, log
 from sollold.build import Built, build
-from sollold.config import Address, load
+from sollold.config import Address, LoadArgs, load
+from sollold.doors import Doors
 from sollold.errors import ConfigError, SollolError
+from sollold.listeners import Listeners
 from sollold.logs.hub import LogHub
 from sollold.nodes.own import find_own_addresses
-from sollold.system.dirs import prepare
-from sollold.system.listen import BACKLOG, bind_tcp, bind_unix, remove_unix
-from sollold.system.lock import InstanceLock
+from sollold.system import notify, watchdog
+from sollold.system.activation import Passed, take_passed
 from sollold.system.notify import Notifier
 from sollold.tasks import Loops
-from sollold.upstream.sockets import tune_socket
-from sollold.web.app import make_metrics_app
-from sollold.web.facts import Bound
-from sollold.web.server import ServerRunner
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
-    from pathlib import Path
 
-    from sollold.config import Config, LoadArgs, LoadedConfig
+    from sollold.config import Config, LoadedConfig
     from sollold.system.dirs import Dirs
 
 EXIT_OK = 0
@@ -48,69 +44,10 @@ EXIT_CONFIG = 78
 _LAG_STEP_S = 0.5
 _STATUS_STEP_S = 1.0
 _FIRST_LOOK_S = 1.0
-_CLIENT_USER_TIMEOUT_S = 120.0
-_KEEPALIVE_S = 75.0
+_SPARE_S = 20.0
+"""For what a stop takes besides waiting."""
 
 _log = logging.getLogger(__name__)
-
-
-class Listeners:
-    """Bound sockets by purpose, and the lock that says we are the only one."""
-
-    def __init__(self, config: Config, dirs: Dirs) -> None:
-        self._stack = contextlib.ExitStack()
-        self._control_path: Path | None = None
-        with contextlib.ExitStack() as stack:
-            prepare(dirs.runtime)
-            stack.enter_context(InstanceLock(dirs.lock_file))
-            self.api = self._bind(stack, config.listen.api_addresses(), "listen.api")
-            self.console = self._bind(stack, config.listen.console_addresses(), "listen.console")
-            self.metrics = self._bind(stack, config.metrics.addresses(), "metrics.listen")
-            self.control = self._bind_control(stack, config, dirs)
-            self._stack = stack.pop_all()
-
-    @staticmethod
-    def _bind(
-        stack: contextlib.ExitStack, addresses: tuple[tuple[str, int], ...], setting: str
-    ) -> list[socket.socket]:
-        bound = bind_tcp(addresses, setting=setting)
-        for sock in bound:
-            stack.enter_context(sock)
-        return bound
-
-    def _bind_control(
-        self, stack: contextlib.ExitStack, config: Config, dirs: Dirs
-    ) -> socket.socket | None:
-        if config.listen.control is False:
-            return None
-        path = dirs.control_socket
-        if isinstance(config.listen.control, str):
-            path = type(path)(config.listen.control)
-        sock = stack.enter_context(bind_unix(path))
-        stack.callback(remove_unix, path)
-        self._control_path = path
-        return sock
-
-    def bound(self) -> Bound:
-        """Return where clients connect."""
-        return Bound(
-            api=tuple(_name(sock) for sock in self.api),
-            console=tuple(_name(sock) for sock in self.console),
-            control=None if self._control_path is None else str(self._control_path),
-        )
-
-    def names(self) -> frozenset[tuple[str, int]]:
-        """Return (address, port) of every TCP listener, as bound."""
-        return frozenset(_name(sock) for sock in (*self.api, *self.console, *self.metrics))
-
-    def close(self) -> None:
-        """Close the sockets and let go of the lock."""
-        self._stack.close()
-
-
-def _name(sock: socket.socket) -> tuple[str, int]:
-    host, port = sock.getsockname()[:2]
-    return host, port
 
 
 def main(args: LoadArgs, dirs: Dirs, *, is_check: bool) -> int:
@@ -125,19 +62,46 @@ def main(args: LoadArgs, dirs: Dirs, *, is_check: bool) -> int:
         files = ", ".join(str(path) for path in loaded.files) or "defaults"
         print(f"configuration is good: {files}")  # noqa: T201 - this is the answer
         return EXIT_OK
+    # A watchdog ends a process by SIGABRT: where every thread stood is to be seen in the log.
+    faulthandler.enable()
     hub = LogHub()
     logs = log.setup(loaded.config.log.level, loaded.config.log.format, also=hub.take)
+    environment = _Environment(
+        args=args,
+        notifier=Notifier(os.environ),
+        passed=take_passed(os.environ),
+        logs=logs,
+        hub=hub,
+    )
+    for name in notify.VARIABLES:
+        os.environ.pop(name, None)
     try:
-        return _run_locked(loaded, dirs, hub)
+        return _run_locked(loaded, dirs, environment)
     finally:
+        environment.notifier.close()
         logs.shutdown()
 
 
-def _run_locked(loaded: LoadedConfig, dirs: Dirs, hub: LogHub) -> int:
+class _Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running daemon has from outside besides its configuration."""
+
+    args: LoadArgs
+    notifier: Notifier
+    passed: list[Passed]
+    logs: log.Logging
+    hub: LogHub
+
+    def read(self) -> LoadedConfig:
+        """Read the configuration as at the start. May block."""
+        interfaces = find_own_addresses(frozenset()).interfaces
+        return load(msgspec.structs.replace(self.args, own_addresses=interfaces))
+
+
+def _run_locked(loaded: LoadedConfig, dirs: Dirs, environment: _Environment) -> int:
     for note in loaded.notes:
         _log.info("%s", note)
     try:
-        listeners = Listeners(loaded.config, dirs)
+        listeners = Listeners(loaded.config, dirs, environment.passed)
     except SollolError as error:
         for line in error.message.splitlines():
             _log.error("%s", line)
@@ -145,7 +109,7 @@ def _run_locked(loaded: LoadedConfig, dirs: Dirs, hub: LogHub) -> int:
     try:
         factory = _loop_factory(loaded.config.server.loop)
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(_run(loaded, listeners, hub))
+            return runner.run(_run(loaded, listeners, environment))
     finally:
         listeners.close()
 
@@ -163,39 +127,57 @@ def _loop_factory(wanted: str) -> Callable[[], asyncio.AbstractEventLoop] | None
     return factory
 
 
-class Stopper:
-    """Turns signals into a stop; a second one skips the waiting."""
+class Signals:
+    """Turns signals into a stop, which a second one hurries, and into reloads."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.hurried = asyncio.Event()
+        self.reload = asyncio.Event()
+        self._has_terminal = os.isatty(0)
 
-    def on_signal(self) -> None:
-        """Take one signal. No await."""
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the signals from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.on_stop)
+        # Under nohup, the end of the terminal is not to be noticed.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, self.on_hangup)
+
+    def on_stop(self) -> None:
+        """Take a signal to stop. No await."""
         (self.hurried if self.asked.is_set() else self.asked).set()
 
+    def on_hangup(self) -> None:
+        """Reload; or stop, when the terminal that the daemon was started in is gone. No await."""
+        if self._has_terminal and not os.isatty(0):
+            self.on_stop()
+        else:
+            self.reload.set()
 
-async def _run(loaded: LoadedConfig, listeners: Listeners, hub: LogHub) -> int:
+
+async def _run(loaded: LoadedConfig, listeners: Listeners, environment: _Environment) -> int:
     config = loaded.config
     code = EXIT_OK
-    loop = asyncio.get_running_loop()
-    stopper = Stopper()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Under nohup, the end of the terminal is not to be noticed.
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, stopper.on_signal)
+    signals = Signals()
+    signals.listen(asyncio.get_running_loop())
     own = find_own_addresses(listeners.names())
     async with contextlib.AsyncExitStack() as stack:
-        notifier = stack.enter_context(Notifier(os.environ))
-        built = await stack.enter_async_context(build(loaded, own, listeners.bound(), hub))
-        runner = _app_runner(built.app, config, built.edge.headers)
-        stack.push_async_callback(runner.cleanup)
-        await runner.setup()
-        extra = _app_runner(make_metrics_app(built.metrics), config, built.edge.headers)
-        stack.push_async_callback(extra.cleanup)
-        await extra.setup()
+        built = await stack.enter_async_context(
+            build(
+                loaded,
+                own,
+                listeners.bound(),
+                environment.hub,
+                read=environment.read,
+                set_level=environment.logs.set_level,
+            )
+        )
+        doors = Doors(built, listeners)
+        stack.push_async_callback(doors.close)
+        await doors.prepare()
         try:
-            await _serve(runner, extra, built, listeners, notifier, stopper, config)
+            await _serve(doors, built, environment.notifier, signals, config)
         except* SollolError as failures:
             _log.critical("sollold stops: %s", failures.exceptions[0])
             code = EXIT_FAILED
@@ -204,40 +186,31 @@ async def _run(loaded: LoadedConfig, listeners: Listeners, hub: LogHub) -> int:
 
 
 async def _serve(
-    runner: web.AppRunner,
-    extra: web.AppRunner,
-    built: Built,
-    listeners: Listeners,
-    notifier: Notifier,
-    stopper: Stopper,
-    config: Config,
+    doors: Doors, built: Built, notifier: Notifier, signals: Signals, config: Config
 ) -> None:
     """Run the background loops and the listeners until a stop is asked for and drained."""
     async with asyncio.TaskGroup() as group:
         loops = Loops(group)
         _start_loops(loops, built)
         await _look_once(built)
-        await _listen(runner, extra, listeners)
-        _say_ready(built, notifier, listeners)
+        await doors.open()
+        _say_ready(built, notifier, doors.names())
         _start_telling(loops, built, notifier)
+        loops.start("reload", lambda: _reload_on_signal(built, signals))
         gc.collect()
         gc.freeze()
-        await stopper.asked.wait()
-        await _drain(built, notifier, stopper, config.server.drain_s)
+        await signals.asked.wait()
+        notifier.stopping("finishing running requests")
+        await doors.leave_to_successor()
+        await _drain(built, notifier, signals, config)
         loops.cancel()
 
 
-def _app_runner(
-    app: web.Application, config: Config, headers: list[tuple[str, str]]
-) -> web.AppRunner:
-    return ServerRunner(
-        app,
-        headers=headers,
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=config.server.cancel_after_s,
-        keepalive_timeout=_KEEPALIVE_S,
-    )
+async def _reload_on_signal(built: Built, signals: Signals) -> None:
+    while True:
+        await signals.reload.wait()
+        signals.reload.clear()
+        await built.reloader.reload()
 
 
 def _start_loops(loops: Loops, built: Built) -> None:
@@ -249,9 +222,10 @@ def _start_telling(loops: Loops, built: Built, notifier: Notifier) -> None:
     """Keep the service manager informed; it first has to hear that the daemon is ready."""
     if notifier.is_active:
         loops.start("status", lambda: _tell_status(built, notifier))
+        built.reloader.watch(notifier.reloading, lambda: notifier.ready(_sentence(built)))
     watchdog_s = notifier.watchdog_s
     if watchdog_s is not None:
-        loops.start("watchdog", lambda: _feed_watchdog(notifier, watchdog_s))
+        loops.start("watchdog", lambda: watchdog.feed(notifier, watchdog_s))
 
 
 async def _watch_lag(built: Built) -> None:
@@ -271,18 +245,15 @@ async def _tell_status(built: Built, notifier: Notifier) -> None:
         await asyncio.sleep(_STATUS_STEP_S)
 
 
-async def _feed_watchdog(notifier: Notifier, limit_s: float) -> None:
-    while True:
-        notifier.watchdog()
-        await asyncio.sleep(limit_s / 2)
-
-
 def _sentence(built: Built) -> str:
     status = built.documents.status()
+    if built.facts.is_stopping:
+        return f"finishing {status.requests.running} running requests"
     usable = status.nodes.up + status.nodes.slow
+    refused = "; last reload refused, the log says why" if built.facts.refusal else ""
     return (
         f"{usable} of {status.nodes.total} nodes usable, "
-        f"{status.requests.running} running, {status.requests.queued} queued"
+        f"{status.requests.running} running, {status.requests.queued} queued{refused}"
     )
 
 
@@ -293,32 +264,21 @@ async def _look_once(built: Built) -> None:
             await built.prober.first_round.wait()
 
 
-async def _listen(runner: web.AppRunner, extra: web.AppRunner, listeners: Listeners) -> None:
-    for sock in (*listeners.api, *listeners.console):
-        # Connections inherit this: a laptop that was closed says nothing.
-        tune_socket(sock, user_timeout_s=_CLIENT_USER_TIMEOUT_S)
-        await web.SockSite(runner, sock, backlog=BACKLOG).start()
-    if listeners.control is not None:
-        await web.SockSite(runner, listeners.control, backlog=BACKLOG).start()
-    for sock in listeners.metrics:
-        await web.SockSite(extra, sock, backlog=BACKLOG).start()
-
-
-def _say_ready(built: Built, notifier: Notifier, listeners: Listeners) -> None:
-    addresses = ", ".join(str(Address(*name)) for name in sorted(listeners.names()))
+def _say_ready(built: Built, notifier: Notifier, names: frozenset[tuple[str, int]]) -> None:
+    addresses = ", ".join(str(Address(*name)) for name in sorted(names))
     _log.info("sollold %s serves on %s", __version__, addresses)
     notifier.ready(_sentence(built))
 
 
-async def _drain(built: Built, notifier: Notifier, stopper: Stopper, limit_s: float) -> None:
+async def _drain(built: Built, notifier: Notifier, signals: Signals, config: Config) -> None:
     """Refuse what is new, let what runs finish for a while, cut the rest."""
-    notifier.stopping("finishing running requests")
-    notifier.extend_timeout(limit_s + 30.0)
+    limit_s = config.server.drain_s
+    notifier.extend_timeout(limit_s + 2 * config.server.cancel_after_s + _SPARE_S)
     built.facts.is_stopping = True
     _log.info("stopping: running requests get %.0f s", limit_s)
     started_s = time.monotonic()
     drain = asyncio.ensure_future(_finish_requests(built, limit_s))
-    hurry = asyncio.ensure_future(stopper.hurried.wait())
+    hurry = asyncio.ensure_future(signals.hurried.wait())
     try:
         await asyncio.wait((drain, hurry), return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -5,8 +5,8 @@ Owns every key's name, type and default. Must not start anything or keep what it
 
 from sollold.config.address import Address, NodeUrl, parse_listen, parse_node_url
 from sollold.config.check import points_at, validate
-from sollold.config.decode import Origin
-from sollold.config.diff import ConfigDiff, diff
+from sollold.config.decode import Origin, Problem, UnusableConfig
+from sollold.config.diff import Change, ConfigDiff, diff, with_live
 from sollold.config.load import LoadArgs, LoadedConfig, load
 from sollold.config.node import Node
 from sollold.config.schema import (
@@ -32,6 +32,7 @@ from sollold.config.sources import Flags
 __all__ = [
     "LAN_CONSENT",
     "Address",
+    "Change",
     "Config",
     "ConfigDiff",
     "Discovery",
@@ -49,10 +50,12 @@ __all__ = [
     "Node",
     "NodeUrl",
     "Origin",
+    "Problem",
     "Queue",
     "Replies",
     "Routing",
     "Server",
+    "UnusableConfig",
     "Weights",
     "diff",
     "load",
@@ -60,4 +63,5 @@ __all__ = [
     "parse_node_url",
     "points_at",
     "validate",
+    "with_live",
 ]

@@ -26,9 +26,10 @@ from sollold.config.keys import (
 from sollold.config.node import Node
 from sollold.config.schema import NOT_YET, Config
 from sollold.config.values import parse_duration, parse_size, shown
+from sollold.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 Source = Literal["default", "file", "hosts file", "environment", "flag"]
 
@@ -59,9 +60,23 @@ class Problem(NamedTuple):
     text: str
     """What is wrong; and after a semicolon, the remedy."""
 
+    @property
+    def parts(self) -> tuple[str, str | None]:
+        """What is wrong, and the remedy, where the text has one."""
+        what, _, remedy = self.text.rpartition("; ")
+        return (what, remedy) if what else (remedy, None)
+
     def __str__(self) -> str:
         name = path_text(self.path)
         return f"{self.origin}: {name}: {self.text}" if name else f"{self.origin}: {self.text}"
+
+
+class UnusableConfig(ConfigError):
+    """The configuration cannot be used; `found` has every mistake in its parts."""
+
+    def __init__(self, found: Sequence[Problem]) -> None:
+        super().__init__([str(problem) for problem in found])
+        self.found = tuple(found)
 
 
 class Layer:

@@ -10,7 +10,7 @@ import msgspec
 
 from sollold.config.address import Address, parse_listen, parse_node_url
 from sollold.config.check import points_at, validate
-from sollold.config.decode import DEFAULT, Layer, Merged, Origin, Problem
+from sollold.config.decode import DEFAULT, Layer, Merged, Origin, Problem, UnusableConfig
 from sollold.config.hosts import read_hosts
 from sollold.config.keys import Path, config_keys, node_keys, path_text
 from sollold.config.schema import Config, Listen
@@ -23,7 +23,6 @@ from sollold.config.sources import (
     old_environment_layer,
     ollama_layer,
 )
-from sollold.errors import ConfigError
 
 if TYPE_CHECKING:
     from sollold.config.node import Node
@@ -73,7 +72,7 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(args: LoadArgs) -> LoadedConfig:
-    """Read, merge and check; ConfigError lists every problem of every source."""
+    """Read, merge and check; UnusableConfig lists every problem of every source."""
     ollama, notes = ollama_layer(args.environ)
     from_files, files = _read_files(args)
     environment, more_notes = environment_layer(args.environ)
@@ -88,7 +87,7 @@ def load(args: LoadArgs) -> LoadedConfig:
     problems += _faults(config, merged, args)
     if problems:
         problems.sort(key=lambda problem: (_ORDER.index(problem.origin.source), problem.origin))
-        raise ConfigError([str(problem) for problem in problems])
+        raise UnusableConfig(problems)
     notes += [*more_notes, *flag_notes(args.flags)]
     if not files:
         looked_at = ", ".join(str(path) for path in args.files) or "nowhere"

@@ -77,12 +77,13 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Discovery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where nodes are looked for besides `[[nodes]]`."""
 
-    enabled: Annotated[bool, _key("Look for nodes that are not configured.")] = True
-    local: Annotated[bool, _key("Look for an Ollama on this machine.")] = True
+    enabled: Annotated[bool, _key("Look for nodes that are not configured.", live=True)] = True
+    local: Annotated[bool, _key("Look for an Ollama on this machine.", live=True)] = True
     ollama_host: Annotated[
         str,
         _key(
             "One more Ollama to look at; default: OLLAMA_HOST.",
+            live=True,
             example='"192.168.1.22"',
         ),
     ] = ""
@@ -287,9 +288,13 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ] = "auto"
     requests: Annotated[bool, _key("One line per finished inference request.", live=True)] = True
     routing: Annotated[
-        bool, _key("Keep and send the steps of every request as events; else only how it ended.")
+        bool,
+        _key(
+            "Keep and send the steps of every request as events; else only how it ended.",
+            live=True,
+        ),
     ] = True
-    routing_console: Annotated[bool, _key("One line per routing decision, too.")] = False
+    routing_console: Annotated[bool, _key("One line per routing decision, too.", live=True)] = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -86,6 +86,24 @@ class Queue:
             del self._by_client[waiting.client]
         return waiting
 
+    def set_bounds(self, *, limit: int, client_limit: int, age_step_s: float) -> None:
+        """Replace the bounds; what waits stays, in the order of the new step."""
+        self._limit = limit
+        self._client_limit = client_limit
+        if age_step_s != self._age_step_s:
+            self._age_step_s = age_step_s
+            self._reorder()
+
+    def _reorder(self) -> None:
+        keyed = [
+            ((self.virtual_arrival_s(waiting), *key[1:]), waiting)
+            for key, waiting in zip(self._keys, self._waiting, strict=True)
+        ]
+        keyed.sort(key=lambda item: item[0])
+        self._keys = [key for key, _ in keyed]
+        self._waiting = [waiting for _, waiting in keyed]
+        self._key_of = {waiting.id: key for key, waiting in keyed}
+
     def get(self, request: RequestId) -> WaitingRequest | None:
         """Return the waiting request of this id."""
         key = self._key_of.get(request)

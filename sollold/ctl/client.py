@@ -23,6 +23,7 @@ from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 T = TypeVar("T")
 
@@ -121,6 +122,15 @@ class Client:
         with contextlib.closing(self._open(path, query)) as response:
             return Reply(response.body, is_unicode=self._is_unicode)
 
+    def post(self, path: str, *, also: AbstractSet[int] = frozenset()) -> Reply:
+        """Have something done; a document with one of the `also` statuses is an answer too.
+
+        Raises:
+            Failure: no daemon answers, or it refused.
+        """
+        with contextlib.closing(self._open(path, None, method="POST", also=also)) as response:
+            return Reply(response.body, is_unicode=self._is_unicode)
+
     def lines(self, path: str, query: Mapping[str, str]) -> Iterator[Reply]:
         """Yield the objects of a followed document until the daemon ends it.
 
@@ -133,13 +143,19 @@ class Client:
                     yield Reply(line, is_unicode=self._is_unicode)
 
     def _open(
-        self, path: str, query: Mapping[str, str] | None, *, is_stream: bool = False
+        self,
+        path: str,
+        query: Mapping[str, str] | None,
+        *,
+        method: str = "GET",
+        is_stream: bool = False,
+        also: AbstractSet[int] = frozenset(),
     ) -> _Response:
         target = path + ("?" + urlencode(query) if query else "")
         for endpoint in self._endpoints if self.endpoint is None else (self.endpoint,):
             try:
-                response = _Response(endpoint, target, self._timeout_s, self._key)
-                response.check(is_stream=is_stream)
+                response = _Response(endpoint, method, target, self._timeout_s, self._key)
+                response.check(is_stream=is_stream, also=also)
             except _Silent as silent:
                 # Whoever took the connection is there; asking elsewhere would only add to the wait.
                 self.misses.append(Miss(endpoint, str(silent)))
@@ -183,7 +199,9 @@ class _UnixConnection(http.client.HTTPConnection):
 class _Response:
     """One exchange on a connection of its own."""
 
-    def __init__(self, endpoint: Endpoint, target: str, timeout_s: float, key: str | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, method: str, target: str, timeout_s: float, key: str | None
+    ) -> None:
         self.body = b""
         self._timeout_s = timeout_s
         self._connection = _connection(endpoint, timeout_s)
@@ -194,7 +212,7 @@ class _Response:
             self._connection.connect()
             self._socket = self._connection.sock
             try:
-                self._connection.request("GET", endpoint.base + target, headers=headers)
+                self._connection.request(method, endpoint.base + target, headers=headers)
                 self._response = self._connection.getresponse()
             except TimeoutError as error:
                 raise _Silent(self._late()) from error
@@ -208,7 +226,7 @@ class _Response:
             self._response.close()
         self._connection.close()
 
-    def check(self, *, is_stream: bool) -> None:
+    def check(self, *, is_stream: bool, also: AbstractSet[int]) -> None:
         """Make sure that a daemon answered; closed otherwise.
 
         Raises:
@@ -219,7 +237,7 @@ class _Response:
                 self._socket.settimeout(None)
             else:
                 self.body = self._read()
-                self._judge(is_stream=is_stream)
+                self._judge(is_stream=is_stream, also=also)
         except BaseException:
             self.close()
             raise
@@ -239,9 +257,10 @@ class _Response:
             raise _Stranger("the answer broke off")
         return body
 
-    def _judge(self, *, is_stream: bool) -> None:
+    def _judge(self, *, is_stream: bool, also: AbstractSet[int]) -> None:
         status, schema = self._response.status, _schema(self.body)
-        if status == 200 and schema.startswith("sollold.") and not is_stream:
+        is_good = status == 200 or (status in also and schema != _ERROR_SCHEMA)
+        if is_good and schema.startswith("sollold.") and not is_stream:
             return
         if schema == _ERROR_SCHEMA or status in {401, 403}:
             raise _refusal(status, self.body)

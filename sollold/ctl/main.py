@@ -15,6 +15,7 @@ from sollold.ctl.commands_models import check_command, models_command, ps_comman
 from sollold.ctl.commands_settings import config_group, open_command
 from sollold.ctl.complete import node_names
 from sollold.ctl.options import Command, Group, Settings
+from sollold.ctl.service_group import service_group
 from sollold.ctl.start import session as _session
 
 if TYPE_CHECKING:
@@ -136,6 +137,25 @@ def requests_command(settings: Settings) -> None:
 
 
 @cli.command(
+    "reload",
+    cls=Command,
+    examples=(
+        "sollolctl reload",
+        "sollolctl reload --json",
+        "sollolctl --url http://gpu-box:11434 reload",
+    ),
+)
+@click.pass_obj
+def reload_command(settings: Settings) -> None:
+    """Have sollold read its configuration anew; on any mistake the old one stays."""
+    from sollold.ctl import reload
+
+    session = _session(settings)
+    session.refuse_watch()
+    reload.reload(session)
+
+
+@cli.command(
     "version",
     cls=Command,
     examples=(
@@ -183,6 +203,7 @@ for command in (
     models_command,
     open_command,
     ps_command,
+    service_group,
 ):
     cli.add_command(command)
 

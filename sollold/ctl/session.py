@@ -19,6 +19,7 @@ from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from sollold.ctl.client import Reply
     from sollold.ctl.options import Settings
@@ -48,6 +49,14 @@ class Session:
         try:
             with _patience(self.err):
                 return self.client.get(path, query)
+        finally:
+            self._tell_tries()
+
+    def post(self, path: str, *, also: AbstractSet[int] = frozenset()) -> Reply:
+        """Have something done, with a word on the terminal if that takes long."""
+        try:
+            with _patience(self.err):
+                return self.client.post(path, also=also)
         finally:
             self._tell_tries()
 

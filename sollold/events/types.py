@@ -357,6 +357,23 @@ class RequestFailed(EventBase, frozen=True, kw_only=True, tag="REQUEST_FAILED"):
         return f"{subject(self)}{where} {word}{status} after {span(self.total_ms)}: {self.reason}"
 
 
+class ConfigReloaded(EventBase, frozen=True, kw_only=True, tag="CONFIG_RELOADED"):
+    """The configuration was read anew and took effect, as far as it can without a restart."""
+
+    kind: ClassVar[str] = "config"
+
+    changed: tuple[str, ...] = ()
+    """What took effect: `queue.length 512 -> 128`."""
+    restart: tuple[str, ...] = ()
+    """What will take effect at the next start."""
+
+    def sentence(self) -> str:
+        """List the changes."""
+        done = ", ".join(self.changed) or "nothing changed"
+        later = f"; after a restart: {', '.join(self.restart)}" if self.restart else ""
+        return f"reloaded: {done}{later}"
+
+
 Event = (
     RouteDecision
     | OllamaNodeSelected
@@ -371,6 +388,7 @@ Event = (
     | ModelUnloaded
     | RequestDone
     | RequestFailed
+    | ConfigReloaded
 )
 
 EVENT_CLASSES: tuple[type[EventBase], ...] = get_args(Event)

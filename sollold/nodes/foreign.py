@@ -134,10 +134,9 @@ def _is_answer(seen: Seen) -> bool:
 def _looker(kind: NodeKind, tools: Tools) -> Looker:
     if kind is NodeKind.OPENAI:
         return OpenAiLooker(tools.client)
-    settings = tools.settings
     return LlamaLooker(
         tools.client,
-        list_s=settings.catalogue_s,
-        list_limit_s=settings.catalogue_limit_s,
+        list_s=lambda: tools.settings.catalogue_s,
+        list_limit_s=tools.settings.catalogue_limit_s,
         clock=tools.clock,
     )

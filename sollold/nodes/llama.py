@@ -58,8 +58,14 @@ class LlamaLooker:
     """Asks one llama-server."""
 
     def __init__(
-        self, client: NodeClient, *, list_s: float, list_limit_s: float, clock: Callable[[], float]
+        self,
+        client: NodeClient,
+        *,
+        list_s: Callable[[], float],
+        list_limit_s: float,
+        clock: Callable[[], float],
     ) -> None:
+        """Believe a list of models for as long as `list_s` says; that may change."""
         self._client = client
         self._list_s = list_s
         self._list_limit_s = list_limit_s
@@ -133,7 +139,7 @@ class LlamaLooker:
             self._is_embedding = _EMBEDS[reply.status]
         else:
             # Busy, or something in between: not now.
-            self._ask_due_s = self._clock() + self._list_s
+            self._ask_due_s = self._clock() + self._list_s()
 
     async def _list(self, place: Target, said: Props) -> Failure | None:
         """Read the list of models; without one, what was known of the same models stands.
@@ -142,7 +148,7 @@ class LlamaLooker:
         """
         read = await self._listed(place)
         listed = read if isinstance(read, list) else []
-        self._list_due_s = 0.0 if listed is not read else self._clock() + self._list_s
+        self._list_due_s = 0.0 if listed is not read else self._clock() + self._list_s()
         if said.is_router:
             if listed or (listed is read and self._known is None):
                 self._known = await self._routed(place, listed)

@@ -7,6 +7,7 @@ One task per node, so that a silent one delays nobody. Nothing here is awaited b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sollold.nodes.candidates import Candidate
     from sollold.nodes.client import NodeClient
     from sollold.nodes.registry import Registry
-    from sollold.nodes.sources import StaticSources
+    from sollold.nodes.sources import Found, StaticSources
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Prober:
         self._tasks: set[asyncio.Task[None]] = set()
         self._awaited: set[NodeId] | None = None
         self._has_changed = asyncio.Event()
+        self._poll_soon = asyncio.Event()
         self._next_refresh: asyncio.Task[None] | None = None
         self._refreshed_s = float("-inf")
         registry.when_in_doubt(self._wake)
@@ -135,6 +137,23 @@ class Prober:
         """Have a node probed and its models listed soon. No await."""
         watch = self._watches.get(node)
         if watch is not None:
+            watch.kick()
+
+    def set_settings(self, settings: ProbeSettings) -> None:
+        """Probe with other limits and pauses, the first time at once. No await."""
+        self.settings = settings
+        self.kick_all()
+
+    def set_sources(self, sources: StaticSources, found: Found) -> None:
+        """Take nodes from other sources, which were read just now. No await."""
+        self._sources = sources
+        self._apply(found)
+        self.kick_all()
+
+    def kick_all(self) -> None:
+        """Have everything probed and listed soon. No await."""
+        self._poll_soon.set()
+        for watch in self._watches.values():
             watch.kick()
 
     # Tools of the watches
@@ -265,7 +284,10 @@ class Prober:
 
     async def _poll_sources(self) -> None:
         while True:
-            await asyncio.sleep(self.registry.policy.interval_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.registry.policy.interval_s):
+                    await self._poll_soon.wait()
+            self._poll_soon.clear()
             await self._read_sources(is_first=False)
 
     async def _read_sources(self, *, is_first: bool) -> None:
@@ -273,7 +295,7 @@ class Prober:
         if sources is None:
             return
         found = await asyncio.to_thread(sources.read if is_first else sources.poll)
-        if found is not None:
+        if found is not None and sources is self._sources:
             self._apply(found)
 
     def _apply(self, found: Mapping[str, Sequence[Candidate]]) -> None:

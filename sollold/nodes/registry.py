@@ -135,6 +135,10 @@ class Registry:
             self._sweep(now_s)
         self._announcer.tell()
 
+    def set_policy(self, policy: HealthPolicy) -> None:
+        """Judge what is observed from now on by another policy. No await."""
+        self.policy = policy
+
     # Membership
 
     def add(self, candidate: Candidate) -> NodeId | None:

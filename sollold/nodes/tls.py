@@ -31,10 +31,17 @@ class TlsContexts:
     def __init__(self) -> None:
         self._made: dict[Trust, ssl.SSLContext] = {}
         self._stamps: dict[Trust, tuple[int, ...]] = {}
+        self._old: set[Trust] = set()
+        """Made from what is to be read once more; in use until then."""
 
     def known(self, trust: Trust) -> ssl.SSLContext | None:
         """Return the context for a trust, once it is prepared. No await."""
         return self._made.get(trust)
+
+    def reread(self) -> None:
+        """Have every authority read once more when it is next prepared. No await."""
+        self._stamps.clear()
+        self._old |= {trust for trust in self._made if trust.ca_file is None and trust.pin is None}
 
     async def prepare(self, trust: Trust) -> None:
         """See that the context for a trust is there, and that its file is not a newer one.
@@ -44,8 +51,9 @@ class TlsContexts:
         """
         if trust.ca_file is not None:
             await asyncio.to_thread(self._follow, trust, trust.ca_file)
-        elif trust not in self._made:
+        elif trust not in self._made or trust in self._old:
             self._made[trust] = await asyncio.to_thread(_make, trust)
+            self._old.discard(trust)
 
     def _follow(self, trust: Trust, ca_file: str) -> None:
         try:

@@ -127,6 +127,25 @@ class Admission:
         """The costs decisions are made from."""
         return self._nodes
 
+    @property
+    def policy(self) -> AssignPolicy:
+        """How nodes are compared."""
+        return self._policy
+
+    def set_policy(self, policy: AssignPolicy, rules: QueueRules) -> None:
+        """Compare and wait by other rules from now on, requests that wait included. No await.
+
+        A request that is being held for a node that is down keeps the time it was given.
+        """
+        self._policy, self._rules = policy, rules
+        self._quotes.clear()
+        for ticket in self._tickets.values():
+            if ticket.limit_timer is not None:
+                ticket.limit_timer.cancel()
+                ticket.limit_timer = None
+            self._limit_wait(ticket)
+        self._pump_soon()
+
     def view(self, node: NodeId) -> NodeView | None:
         """Return a node as decisions see it; None when it left. No await."""
         return self._views.get(node)

@@ -114,6 +114,12 @@ class Dispatcher:
         self._idle.set()
         self.is_cutting = False
 
+    def set_settings(self, settings: DispatchSettings) -> None:
+        """Replace the limits; attempts under way look at them anew. No await."""
+        self.settings = settings
+        self.first_bytes.set_overdue(settings.overdue_s)
+        self.plain.set_overdue(settings.overdue_s)
+
     @property
     def runs(self) -> Iterable[RequestRun]:
         """Requests under way, oldest first."""

@@ -86,6 +86,10 @@ class PlainForwarder:
         self._overdue_s = overdue_s
         self._is_frozen = is_frozen
 
+    def set_overdue(self, overdue_s: float) -> None:
+        """Ask after so long from now on. No await."""
+        self._overdue_s = overdue_s
+
     async def ask(
         self,
         node: NodeId,

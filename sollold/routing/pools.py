@@ -44,6 +44,12 @@ class Pools:
         self._pools[node] = (address, pool)
         return pool
 
+    def set_connect_timeout(self, connect_timeout_s: float) -> None:
+        """Give connections that are opened from now on so long. No await."""
+        self._connect_timeout_s = connect_timeout_s
+        for _, pool in self._pools.values():
+            pool.set_connect_timeout(connect_timeout_s)
+
     def forget(self, node: NodeId) -> None:
         """Open no more connections to it; idle ones expire, those in use finish. No await."""
         known = self._pools.pop(node, None)

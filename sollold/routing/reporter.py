@@ -59,6 +59,10 @@ class EventReporter:
         self._lines = 0
         self._unlogged = 0
 
+    def set_logging(self, *, is_on: bool) -> None:
+        """Choose whether requests get a line of the log. No await."""
+        self._is_logging = is_on
+
     def flush(self) -> None:
         """Say how many requests were not logged one by one. No await."""
         if self._unlogged:

@@ -24,6 +24,10 @@ class StepLog:
         self._is_kept = is_kept
         self._is_printed = is_printed
 
+    def set(self, *, is_kept: bool, is_printed: bool) -> None:
+        """Choose anew. No await."""
+        self._is_kept, self._is_printed = is_kept, is_printed
+
     def publish(self, event: EventBase) -> None:
         """Take one step of a request. No await."""
         if self._is_kept:

@@ -49,6 +49,17 @@ class FirstBytes:
         """Leave an attempt alone. No await."""
         self._due.pop(attempt, None)
 
+    def set_overdue(self, overdue_s: float) -> None:
+        """Give those that wait, and those to come, another time. No await."""
+        later_s, self._overdue_s = overdue_s - self._overdue_s, overdue_s
+        self._due = {
+            attempt: (due_s + later_s, on_overdue)
+            for attempt, (due_s, on_overdue) in self._due.items()
+        }
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._wheel.after(0.0, self._look)
+
     def _look(self) -> None:
         self._timer = None
         now_s = self._clock()

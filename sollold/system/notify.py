@@ -1,4 +1,4 @@
-"""Messages to the service manager: ready, status, stopping, watchdog.
+"""Messages to the service manager: ready, status, reloading, stopping, watchdog.
 
 Does nothing when no manager listens. A message that cannot be sent is dropped: the manager is
 informed, never relied upon.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 _MICRO = 1_000_000
 _STATUS_LENGTH = 500
+
+
+VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+"""Meant for this process, and for no child of it."""
 
 
 class Notifier:
@@ -37,6 +42,10 @@ class Notifier:
     def ready(self, status: str = "") -> bool:
         """Tell that clients can connect. Like all messages, returns whether it was sent."""
         return self._send("READY=1", *_status(status))
+
+    def reloading(self) -> bool:
+        """Tell that the configuration is being read; `ready` ends that."""
+        return self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def status(self, text: str) -> bool:
         """Tell in one sentence how things are."""

@@ -76,6 +76,10 @@ class NodePool:
         """Exchanges under way, those that wait for a fresh connection included."""
         return sum(connection.is_busy for connection in self._connections) + len(self._replacing)
 
+    def set_connect_timeout(self, connect_timeout_s: float) -> None:
+        """Give connections that are opened from now on so long. No await."""
+        self._connect_timeout_s = connect_timeout_s
+
     def try_send(self, request: Request, receiver: Receiver) -> Exchange | None:
         """Send over an idle connection, or return None when there is none. No await."""
         idle = self._idle

@@ -155,6 +155,10 @@ class BodyStore:
         self.spooled_total = 0
         self.lookers = asyncio.Semaphore(_LOOKERS)
 
+    def set_stall(self, stall_s: float) -> None:
+        """Give clients so long from now on. No await."""
+        self._stall_s = stall_s
+
     def take(self, size_bytes: int) -> bool:
         """Reserve a share of the budget; False when it is used up. No await."""
         if self.in_memory_bytes + size_bytes > self._budget_bytes:

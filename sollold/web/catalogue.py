@@ -30,6 +30,11 @@ class Catalogue:
         self._made: dict[str, tuple[int, bytes]] = {}
         self._digests: tuple[int, dict[ModelKey, Digest]] = (-1, {})
 
+    def set_version_floor(self, version_floor: str) -> None:
+        """Report another version while no node's is known. No await."""
+        self._version_floor = version_floor
+        self._made.pop("version", None)
+
     def routes(self, root: Handler | None = None) -> list[Route]:
         """Return the routes; `root` answers `/` in place of our own handler."""
         handlers: dict[str, Handler] = {

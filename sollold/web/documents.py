@@ -16,7 +16,6 @@ from sollold.routing.record import Outcome, Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sollold.core.assign import AssignPolicy
     from sollold.core.model import Fleet, NodeId, NodeView
     from sollold.events.bus import EventBus
     from sollold.routing.admission import Admission
@@ -51,9 +50,7 @@ class Documents:
         figures: Figures,
         bus: EventBus,
         clock: Callable[[], float],
-        policy: AssignPolicy,
     ) -> None:
-        self._policy = policy
         self._facts = facts
         self._fleet = fleet
         self._admission = admission
@@ -91,7 +88,10 @@ class Documents:
                 since=_optional_time(self._bus.ring.oldest_s),
             ),
             config=api_types.ConfigInfo(
-                path=facts.config_path, loaded_ms=(now_s - facts.started_s) * 1000
+                path=facts.config_path,
+                loaded_ms=(now_s - facts.loaded_s) * 1000,
+                waiting=facts.waiting,
+                refused=facts.refusal or None,
             ),
             loop=facts.loop_name,
             not_configured=facts.not_configured,
@@ -173,7 +173,7 @@ class Documents:
             admission.nodes,
             admission.load,
             now_s,
-            policy=self._policy,
+            policy=admission.policy,
             dice=0.0,
         ).reservations
         # A request in its second attempt waits under its id and a number.

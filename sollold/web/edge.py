@@ -99,6 +99,10 @@ class Edge:
         """Requests under way, those of `/api/v1` and event listeners left out."""
         self.errors = 0
 
+    def set_rules(self, origins: OriginPolicy, hosts: Mapping[tuple[str, int], HostPolicy]) -> None:
+        """Check requests from now on by other rules. No await."""
+        self._origins, self._hosts = origins, hosts
+
     @property
     def via(self) -> str:
         """This instance's entry in `Via`."""

@@ -26,7 +26,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DaemonFacts:
-    """What does not change while the daemon runs, and what it is doing with its own life."""
+    """What this daemon is, where its configuration comes from, and whether it is stopping."""
 
     def __init__(
         self,
@@ -49,6 +49,23 @@ class DaemonFacts:
         self.pid = pid
         self.started_s = started_s
         self.is_stopping = False
+        self.loaded_s = started_s
+        """When the configuration in force was read."""
+        self.waiting: tuple[str, ...] = ()
+        """Keys that were changed and take effect at the next start."""
+        self.refusal = ""
+        """What is wrong with the configuration as it was read last; empty: nothing."""
+
+    def reloaded(self, loaded: LoadedConfig, waiting: tuple[str, ...]) -> None:
+        """Note another configuration. No await."""
+        self.config_path = _path(loaded)
+        self.looked_at = _looked_at(loaded.config)
+        self.loaded_s = time.monotonic()
+        self.waiting, self.refusal = waiting, ""
+
+    def refused(self, text: str) -> None:
+        """Note that the configuration cannot be used any more as it is written. No await."""
+        self.refusal = text
 
 
 def gather(
@@ -62,7 +79,7 @@ def gather(
             console=tuple(f"http://{Address(*item)}" for item in bound.console),
             control=bound.control,
         ),
-        config_path=str(loaded.files[-1]) if loaded.files else None,
+        config_path=_path(loaded),
         instance=instance,
         loop_name="uvloop" if type(loop).__module__.startswith("uvloop") else "asyncio",
         pid=os.getpid(),
@@ -70,6 +87,10 @@ def gather(
         looked_at=_looked_at(config),
         not_configured=("Redis",),
     )
+
+
+def _path(loaded: LoadedConfig) -> str | None:
+    return str(loaded.files[-1]) if loaded.files else None
 
 
 def _looked_at(config: Config) -> tuple[api_types.LookedAt, ...]:

@@ -98,6 +98,12 @@ class InferenceApi:
         self._tuner = client_tuner(limits.stall_s)
         self._questions = Questions(plain=plain, fleet=fleet, look_soon=look_soon)
 
+    def set_limits(self, limits: ReplyLimits, clients: ClientIdentity) -> None:
+        """Serve requests that come from now on by other limits. No await."""
+        if limits.stall_s != self._limits.stall_s:
+            self._tuner = client_tuner(limits.stall_s)
+        self._limits, self._clients = limits, clients
+
     def routes(self) -> list[Route]:
         """Return the routes, one handler each."""
         return [inference_row(route, self._handler(route)) for route in InferenceRoute]

@@ -20,8 +20,9 @@ from sollold.web.server import ServerRunner
 from tests.fakes.node import FakeNode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from sollold.api_reload import ReloadDocument
     from sollold.logs.hub import LogHub
     from tests.fakes.server import FakeServer
 
@@ -62,6 +63,9 @@ class Lab:
         self._settings: dict[str, Any] = {"discovery": {"enabled": False}, **settings}
         if nodes_config:
             self._settings["nodes"] = list(nodes_config)
+        self._without: frozenset[str] = frozenset()
+        self.level = "info"
+        """What the daemon would log from."""
         self._is_probing = is_probing
         self._is_console = is_console
         self._logs = logs
@@ -84,11 +88,13 @@ class Lab:
         sock = stack.enter_context(contextlib.closing(listening_socket()))
         self.port = sock.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        loaded = LoadedConfig(config=self._config(), origins={}, files=(), notes=())
+        loaded = self._read()
         own = find_own_addresses(frozenset({("127.0.0.1", self.port)}))
         name = (("127.0.0.1", self.port),)
         bound = Bound(api=name, console=name if self._is_console else ())
-        self.built = await stack.enter_async_context(build(loaded, own, bound, self._logs))
+        self.built = await stack.enter_async_context(
+            build(loaded, own, bound, self._logs, read=self._read, set_level=self._set_level)
+        )
         runner = ServerRunner(
             self.built.app,
             headers=self.built.edge.headers,
@@ -115,6 +121,25 @@ class Lab:
             self._prober.cancel()
             await asyncio.gather(self._prober, return_exceptions=True)
 
+    async def reload(
+        self,
+        changed: Mapping[str, Any] | None = None,
+        *,
+        without: Sequence[str] = (),
+        **settings: dict[str, Any],
+    ) -> ReloadDocument:
+        """Have the daemon reload, with other sections and without some of the nodes."""
+        self._settings |= {**(changed or {}), **settings}
+        self._without = frozenset(without)
+        async with asyncio.timeout(10):
+            return await self.built.reloader.reload()
+
+    def _set_level(self, level: str) -> None:
+        self.level = level
+
+    def _read(self) -> LoadedConfig:
+        return LoadedConfig(config=self._config(), origins={}, files=(), notes=())
+
     def _config(self) -> Config:
         config = msgspec.convert(self._settings, Config)
         is_ordered = self._settings.get("routing") is IN_ORDER
@@ -127,6 +152,7 @@ class Lab:
                 tier=min(10, number) if is_ordered else 5,
             )
             for number, node in enumerate((*self.nodes, *self.others), 1)
+            if f"n{number}" not in self._without
         )
         return msgspec.structs.replace(config, nodes=nodes + config.nodes)
 

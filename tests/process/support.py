@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from tests.fakes.look import Answer, Client, End, ask
 from tests.stack.http import wait_until
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.stack.daemon import DaemonProcess
-
 LIMIT_S = 20.0
+
+
+class Daemon(Protocol):
+    """A daemon that listens, however it was started."""
+
+    api_url: str
 
 
 def chat(*, stream: bool, text: str = "hello", **fields: Any) -> dict[str, Any]:
@@ -30,13 +34,13 @@ def chat(*, stream: bool, text: str = "hello", **fields: Any) -> dict[str, Any]:
     return {"model": "llama3.2", "messages": [message], "stream": stream, **fields}
 
 
-def post(daemon: DaemonProcess, path: str, body: object, **headers: str) -> Answer:
+def post(daemon: Daemon, path: str, body: object, **headers: str) -> Answer:
     """One request on a connection of its own; headers with _ for -."""
     pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
     return ask(daemon.api_url, "POST", path, body, pairs, LIMIT_S)
 
 
-def get(daemon: DaemonProcess, path: str) -> Any:
+def get(daemon: Daemon, path: str) -> Any:
     """The JSON at a path of the API listener."""
     answer = ask(daemon.api_url, "GET", path, limit_s=LIMIT_S)
     assert answer.status == 200, answer.raw
@@ -51,10 +55,14 @@ def until(is_true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> N
 class Stream:
     """A streamed chat that is read in the background; it has begun when this is made."""
 
-    def __init__(self, daemon: DaemonProcess, **fields: Any) -> None:
+    def __init__(self, daemon: Daemon, **fields: Any) -> None:
         self._client = Client(daemon.api_url, LIMIT_S)
-        self._client.send("POST", "/api/chat", chat(stream=True, **fields))
-        self._client.wait()
+        try:
+            self._client.send("POST", "/api/chat", chat(stream=True, **fields))
+            self._client.wait()
+        except BaseException:
+            self._client.close()
+            raise
         self._answer: list[Answer] = []
         self.ended_s = 0.0
         self._thread = threading.Thread(target=self._read, name="stream")
@@ -67,10 +75,14 @@ class Stream:
 
     def result(self) -> Answer:
         """Return the whole answer once it has ended."""
-        self._thread.join(LIMIT_S)
+        self.close()
         assert self._answer, "the stream has no end"
-        self._client.close()
         return self._answer[0]
+
+    def close(self) -> None:
+        """Wait for its end, whatever it is. May be called twice."""
+        self._thread.join(LIMIT_S)
+        self._client.close()
 
 
 def is_whole(answer: Answer) -> bool:

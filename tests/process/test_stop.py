@@ -181,7 +181,7 @@ def test_connections_without_a_request_delay_nothing(
         listener.send("GET", "/ws/routing_events", headers=upgrade)
         listener.wait()
         stopped_s = time.monotonic()
-        daemon.group.send(signal.SIGHUP)
+        daemon.group.send(signal.SIGINT)
         assert daemon.wait_exit() == 0
         assert time.monotonic() - stopped_s < QUICK_STOP_S
         assert b"sollold is stopping" in b"".join(listener.pieces())

@@ -96,12 +96,17 @@ class DaemonProcess:
         self.launch()
         self.wait_ready()
 
-    def launch(self) -> None:
-        """Start without waiting. Does nothing when it runs already."""
+    def launch(
+        self, program: Sequence[str] = ("-m", "sollold"), *, fds: Sequence[int] = ()
+    ) -> None:
+        """Start without waiting. Does nothing when it runs already.
+
+        `program` is what Python runs in place of the daemon's own; it inherits `fds`.
+        """
         if not self.is_running:
-            argv = [sys.executable, "-m", "sollold", "--config", str(self.config_path), *self._args]
+            argv = [sys.executable, *program, "--config", str(self.config_path), *self._args]
             self._group = ProcessGroup(
-                argv, env=self._env, log_path=self.log_path, cwd=self._directory
+                argv, env=self._env, log_path=self.log_path, cwd=self._directory, pass_fds=fds
             )
 
     def wait_ready(self, *, limit_s: float = _READY_WITHIN_S) -> None:

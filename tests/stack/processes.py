@@ -36,6 +36,7 @@ class ProcessGroup:
         env: Mapping[str, str],
         log_path: Path,
         cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         with log_path.open("ab") as log:
             self._leader = subprocess.Popen(
@@ -46,6 +47,7 @@ class ProcessGroup:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         self._guard = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "guard", str(self._leader.pid)],

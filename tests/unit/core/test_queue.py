@@ -118,3 +118,23 @@ def test_a_request_that_returns_finds_its_old_place(
     middle = before[len(before) // 2]
     queue.push(queue.remove(RequestId(middle)), is_returning=True)
     assert ids(queue.head(99)) == before
+
+
+def test_other_bounds_leave_what_waits_and_order_it_anew() -> None:
+    queue = Queue(age_step_s=30.0)
+    queue.push(request(1, arrival_s=0.0, priority=5, client="x"))
+    queue.push(request(2, arrival_s=20.0, priority=6, client="x"))
+    queue.push(request(3, arrival_s=20.0, priority=6, client="y"))
+    assert ids(queue.head()) == ["r-2", "r-3", "r-1"]
+
+    queue.set_bounds(limit=3, client_limit=2, age_step_s=10.0)
+
+    assert ids(queue.head()) == ["r-1", "r-2", "r-3"]
+    assert [queue.place(RequestId(f"r-{n}")) for n in (1, 2, 3)] == [1, 2, 3]
+    with pytest.raises(QueueFull, match="3 requests are waiting"):
+        queue.push(request(4))
+    queue.set_bounds(limit=9, client_limit=2, age_step_s=10.0)
+    with pytest.raises(QueueFull, match="2 requests of this client"):
+        queue.push(request(4, client="x"))
+    assert [queue.remove(RequestId(f"r-{n}")).id for n in (2, 1, 3)] == ["r-2", "r-1", "r-3"]
+    assert len(queue) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sollold import api_config, api_models, api_types
+from sollold import api_config, api_models, api_reload, api_types
 from sollold.core.model import Reason
 from sollold.ctl.client import _KEY_CODES
 from sollold.ctl.failure import Exit
@@ -19,7 +19,7 @@ TEXT = (DOCS / "api.md").read_text(encoding="utf-8")
 CLI_TEXT = (DOCS / "cli.md").read_text(encoding="utf-8")
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     name: item
-    for module in (api_types, api_models, api_config)
+    for module in (api_types, api_models, api_config, api_reload)
     for name, item in vars(module).items()
     if isinstance(item, type) and issubclass(item, msgspec.Struct) and name != "EventLine"
 } | {"Reason": Reason}

@@ -23,6 +23,7 @@ from sollold.events.types import (
     EVENT_CLASSES,
     EVENT_KINDS,
     EVENT_TYPES,
+    ConfigReloaded,
     FallbackTriggered,
     ModelLoaded,
     ModelUnloaded,
@@ -151,6 +152,12 @@ SENTENCES: list[tuple[EventBase, str]] = [
         RequestFailed(outcome="caller_error", total_ms=3, reason="left", model="m"),
         "- m caller error after 3 ms: left",
     ),
+    (ConfigReloaded(changed=("queue.length 512 -> 128",)), "reloaded: queue.length 512 -> 128"),
+    (
+        ConfigReloaded(changed=("a 1 -> 2", "b 3 -> 4"), restart=("c 5 -> 6",)),
+        "reloaded: a 1 -> 2, b 3 -> 4; after a restart: c 5 -> 6",
+    ),
+    (ConfigReloaded(), "reloaded: nothing changed"),
 ]
 
 

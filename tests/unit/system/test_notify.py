@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +50,15 @@ def test_without_a_manager_nothing_happens(environ: dict[str, str]) -> None:
     assert not notifier.ready()
     assert not notifier.status("x")
     notifier.close()
+
+
+def test_a_reload_says_when_it_began(manager: tuple[socket.socket, str]) -> None:
+    before = time.monotonic_ns() // 1000
+    with Notifier({"NOTIFY_SOCKET": manager[1]}) as notifier:
+        assert notifier.reloading()
+        word, _, moment = manager[0].recv(4096).decode().partition("\nMONOTONIC_USEC=")
+    assert word == "RELOADING=1"
+    assert before <= int(moment) <= time.monotonic_ns() // 1000
 
 
 def test_an_empty_status_is_no_message(manager: tuple[socket.socket, str]) -> None:

@@ -1,0 +1,65 @@
+"""`sollolctl reload`: have the daemon read its configuration anew, and say what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sollold.api_reload import ReloadDocument
+from sollold.ctl.failure import Exit, Failure
+from sollold.ctl.status import hint_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sollold.ctl.session import Session
+
+_RESTART = ("restart it", "systemctl --user restart sollold")
+
+
+def reload(session: Session) -> None:
+    """Reload and print what changed.
+
+    Raises:
+        Failure: the configuration cannot be used; every problem is printed.
+    """
+    session.refuse_beside_json()
+    reply = session.post("/api/v1/reload", also=frozenset({422}))
+    document = reply.document(ReloadDocument)
+    is_refused = document.result == "refused"
+    if session.settings.is_json:
+        if is_refused:
+            session.note(reply.body.decode().rstrip("\n"))
+        else:
+            session.print_document(reply)
+    elif not is_refused:
+        session.print(list(_lines(document)))
+    if is_refused:
+        raise _refusal(document, is_told=session.settings.is_json)
+
+
+def _lines(document: ReloadDocument) -> Iterator[str]:
+    if document.live:
+        yield f"reloaded: {_count(len(document.live), 'change')}"
+        yield from (f"  {change.text}" for change in document.live)
+    else:
+        files = ", ".join(document.files) or "defaults"
+        yield f"reloaded, nothing {'else ' if document.restart else ''}changed: {files}"
+    if document.restart:
+        yield f"needs a restart: {_count(len(document.restart), 'change')}"
+        yield from (f"  {change.text}" for change in document.restart)
+        yield hint_line(*_RESTART)
+    for note in document.notes:
+        yield f"note: {note}"
+
+
+def _refusal(document: ReloadDocument, *, is_told: bool) -> Failure:
+    error = document.error
+    message = "the configuration cannot be used" if error is None else error.message
+    hints = tuple(("", problem.shown) for problem in document.problems)
+    failure = Failure(Exit.FAILED, "config", message, hints)
+    failure.is_told = is_told
+    return failure
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

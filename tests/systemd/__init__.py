@@ -1,0 +1,1 @@
+"""The daemon under real service managers."""
