@@ -80,7 +80,8 @@
     const mark = element("span", "log-level");
     mark.append(shape(SHAPES[word]), element("span", "word", word));
     const text = element("span", "log-text");
-    text.append(element("span", "log-source", String(line.source)), " ", String(line.message));
+    const name = String(line.source).replace(/^sollold\./, "");
+    text.append(element("span", "log-source", name), " ", String(line.message));
     made.append(time, " ", mark, " ", text);
     if (line.request) {
       const link = element("a", "log-request");
@@ -371,7 +372,7 @@
         begin();
       }
     },
-    { rootMargin: "400px" },
+    { rootMargin: "100px" },
   );
   nearby.observe(panel);
 })();

@@ -195,8 +195,9 @@ def test_an_updated_daemon_is_noted_and_nothing_is_reloaded(calm: Fleet, new_pag
     notice = page.locator("#notice")
     expect(notice).to_contain_text("sollold was updated to 99.1.2")
     page.evaluate("window.isStillHere = true")
-    notice.get_by_text("Reload").click()
-    page.wait_for_function("window.isStillHere === undefined")
+    with page.expect_navigation():
+        notice.get_by_text("Reload").click()
+    assert page.evaluate("window.isStillHere === undefined")
     seen.assert_clean()
 
 
