@@ -26,6 +26,7 @@
   const empty = byId("log-empty");
   const newer = byId("log-newer");
   const pagePause = byId("pause");
+  const pageConnection = byId("connection");
 
   let socket = null;
   let timer = 0;
@@ -84,10 +85,10 @@
     text.append(element("span", "log-source", name), " ", String(line.message));
     made.append(time, " ", mark, " ", text);
     if (line.request) {
-      const link = element("a", "log-request");
+      const link = element("a", "log-request", String(line.request));
       link.href = `?request=${encodeURIComponent(line.request)}#decisions`;
       link.dataset.request = line.request;
-      link.append(element("span", "vh", "Decisions about "), String(line.request));
+      link.setAttribute("aria-label", `Decisions about ${line.request}`);
       text.append(" ", link);
     }
     return made;
@@ -271,7 +272,10 @@
   function drop() {
     const old = socket;
     socket = null;
-    if (old) old.close();
+    if (old === null) return;
+    // Closing one that is not open yet would count as an error of the page.
+    if (old.readyState === WebSocket.CONNECTING) old.onopen = () => old.close();
+    else old.close();
   }
 
   // The person -------------------------------------------------------------------------------
@@ -301,6 +305,16 @@
       pausedAt = null;
       showWaiting();
     }
+    tell();
+  }
+
+  // A log may be silent for hours; that the daemon is gone, the page notices by its signs of life.
+  function pageConnectionChanged() {
+    if (pageConnection.dataset.connection !== "lost") return;
+    if (socket === null || socket.readyState !== WebSocket.OPEN) return;
+    drop();
+    if (connection !== "stopping") connection = "lost";
+    again();
     tell();
   }
 
@@ -355,6 +369,12 @@
       new MutationObserver(pauseChanged).observe(pagePause, {
         attributes: true,
         attributeFilter: ["aria-pressed"],
+      });
+    }
+    if (pageConnection) {
+      new MutationObserver(pageConnectionChanged).observe(pageConnection, {
+        attributes: true,
+        attributeFilter: ["data-connection"],
       });
     }
     document.addEventListener("visibilitychange", visibilityChanged);

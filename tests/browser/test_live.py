@@ -140,6 +140,8 @@ def test_what_is_old_is_not_shown_as_if_it_were_true(
     seen.page.clock.install()
     page = seen.open()
     until_live(page)
+    page.locator("#log").scroll_into_view_if_needed()
+    expect(page.locator("#log-state")).to_have_text("Live")
     cell = row(page, "gpu-1").locator("td.num").first
     colour = "element => getComputedStyle(element).color"
     bright = cell.evaluate(colour)
@@ -151,11 +153,13 @@ def test_what_is_old_is_not_shown_as_if_it_were_true(
         assert cell.evaluate(colour) != bright
         expect(connection(page)).to_contain_text(re.compile(r"\(\d+ s ago\)"))
         expect(connection(page)).not_to_contain_text("Live")
+        expect(page.locator("#log-state")).to_contain_text("Reconnecting, lines until")
     finally:
         os.kill(pid, signal.SIGCONT)
     page.clock.fast_forward(20_000)
     expect(row(page, "gpu-1").locator(".state")).to_have_text("up", timeout=RECONNECTED_MS)
     assert cell.evaluate(colour) == bright
+    expect(page.locator("#log-state")).to_have_text("Live")
     seen.assert_clean(may_lose_daemon=True)
 
 

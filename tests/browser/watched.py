@@ -66,9 +66,9 @@ class Watched:
             for text in self.errors
             if not (may_lose_daemon and any(word in text for word in _UNREACHABLE))
         ]
-        assert errors == []
-        assert self.violations() == []
-        assert self.foreign == []
+        assert not errors, errors
+        assert not self.violations(), self.violations()
+        assert not self.foreign, self.foreign
 
     def _pass(self, route: Route) -> None:
         url = route.request.url
