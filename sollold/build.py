@@ -304,7 +304,7 @@ async def build(
             static,
             Viewer(static),
             ReloadApi(reloader.reload),
-            _inventory(config, know, flow),
+            _inventory(know, flow),
             ConfigurationApi(lambda: reloader.loaded),
         ),
         metrics=metrics if config.metrics.enabled else None,
@@ -429,9 +429,9 @@ def _inference(
     )
 
 
-def _inventory(config: Config, know: _Knowledge, flow: _Flow) -> InventoryApi:
+def _inventory(know: _Knowledge, flow: _Flow) -> InventoryApi:
     fleet = know.registry.fleet
-    oracle = Oracle(admission=flow.admission, fleet=fleet, policy=assign_policy(config))
+    oracle = Oracle(admission=flow.admission, fleet=fleet)
     return InventoryApi(fleet=fleet, oracle=oracle, clock=time.monotonic)
 
 

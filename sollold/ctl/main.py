@@ -150,7 +150,9 @@ def reload_command(settings: Settings) -> None:
     """Have sollold read its configuration anew; on any mistake the old one stays."""
     from sollold.ctl import reload
 
-    reload.reload(_session(settings))
+    session = _session(settings)
+    session.refuse_watch()
+    reload.reload(session)
 
 
 @cli.command(

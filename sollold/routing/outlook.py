@@ -14,7 +14,6 @@ from sollold.core.nodetable import NodeTable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sollold.core.assign import AssignPolicy
     from sollold.core.model import (
         Digest,
         Fleet,
@@ -51,12 +50,9 @@ class Outlook(NamedTuple):
 class Oracle:
     """Answers from the live queue, load and rates. Every method is synchronous."""
 
-    def __init__(
-        self, *, admission: Admission, fleet: Callable[[], Fleet], policy: AssignPolicy
-    ) -> None:
+    def __init__(self, *, admission: Admission, fleet: Callable[[], Fleet]) -> None:
         self._admission = admission
         self._fleet = fleet
-        self._policy = policy
         table = admission.nodes
         # A table of its own: asking about every model must not push out the rows in use.
         self._table = NodeTable(table.rates, table.slots)
@@ -66,7 +62,7 @@ class Oracle:
         self._table.update(self._fleet())
         request = self._request(key, digest, view, now_s)
         ahead = self._admission.queue.head()
-        load, policy = self._admission.load, self._policy
+        load, policy = self._admission.load, self._admission.policy
         done = assign([*ahead, request], self._table, load, now_s, policy=policy, dice=_DICE)
         grant = next((item for item in done.grants if item.request == _ID), None)
         reserved = next((item for item in done.reservations if item.request == _ID), None)
@@ -93,7 +89,8 @@ class Oracle:
             return ()
         eligible = [item for item in grant.decision.candidates if not item.excluded]
         best_s = min((item.cost_s for item in eligible), default=0.0)
-        limit_s = best_s + self._policy.margin * abs(best_s) + self._policy.margin_s
+        policy = self._admission.policy
+        limit_s = best_s + policy.margin * abs(best_s) + policy.margin_s
         return tuple(
             item.node for item in eligible if item.cost_s <= limit_s and item.node != grant.node
         )

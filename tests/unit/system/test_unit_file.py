@@ -65,7 +65,7 @@ def test_the_unit_is_what_the_daemon_needs(manager: str) -> None:
     assert service["Restart"] == ["on-failure"]
     assert service["WatchdogSec"] == ["30"]
     assert service["ExecStart"] == [PROGRAMS[manager]]
-    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert service["ExecReload"] == ["/bin/sh -c 'kill -HUP $MAINPID'"]
     assert section(manager, "Install")["WantedBy"] == [WANTED_BY[manager]]
 
 
