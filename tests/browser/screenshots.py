@@ -72,8 +72,10 @@ def _work(fleet: Fleet, stack: ExitStack) -> None:
     """Give the fleet a past, requests, and trouble."""
     for model in (*PAST, *PAST):
         _stream(fleet, model)
-    fleet.nodes["gpu-1"].set_faults(Fault(kind=FaultKind.CUT_RESET, count=1))
-    _stream(fleet, "mistral:7b")
+    for name in ("pi-5", "gpu-1"):  # whichever is chosen fails once
+        fleet.nodes[name].set_faults(Fault(kind=FaultKind.CUT_RESET, count=1))
+        _stream(fleet, "mistral:7b")
+        fleet.nodes[name].set_faults()
     for model in ("qwen2.5:14b", "llama3.1:8b", "gemma2:9b"):
         stack.enter_context(closing(fleet.stream(model)))
     stack.enter_context(closing(fleet.request("qwen2.5:14b")))
