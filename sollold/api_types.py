@@ -337,21 +337,10 @@ class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorBody
 
 
-Document = (
-    StatusDocument
-    | NodesDocument
-    | NodeDocument
-    | RequestsDocument
-    | EventsDocument
-    | Health
-    | LogsDocument
-    | ErrorDocument
-)
-
 _T = TypeVar("_T")
 
 
-def encode(document: Document) -> bytes:
+def encode(document: msgspec.Struct) -> bytes:
     """Return a document as JSON."""
     return msgspec.json.encode(document)
 

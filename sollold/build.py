@@ -46,6 +46,7 @@ from sollold.routing.blame import Blame
 from sollold.routing.dispatch import Dispatcher
 from sollold.routing.figures import Figures
 from sollold.routing.learning import Learner
+from sollold.routing.outlook import Oracle
 from sollold.routing.plain import PlainForwarder
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
@@ -55,6 +56,7 @@ from sollold.web.app import make_app
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue
+from sollold.web.configuration import ConfigurationApi
 from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
@@ -63,6 +65,7 @@ from sollold.web.edge import Edge
 from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.imitated import known_methods
 from sollold.web.inference import InferenceApi
+from sollold.web.inventory import InventoryApi
 from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
 from sollold.web.outgoing import Outgoing
@@ -285,6 +288,7 @@ async def build(
         bus=bus,
         static=static,
         listeners=bound.console,
+        is_stopping=lambda: facts.is_stopping,
     )
     app = make_app(
         edge=edge,
@@ -295,7 +299,14 @@ async def build(
         ),
         audience=audience,
         console=console,
-        parts=(LogApi(hub, audience), static, Viewer(static), ReloadApi(reloader.reload)),
+        parts=(
+            LogApi(hub, audience),
+            static,
+            Viewer(static),
+            ReloadApi(reloader.reload),
+            _inventory(know, flow),
+            ConfigurationApi(lambda: reloader.loaded),
+        ),
         metrics=metrics if config.metrics.enabled else None,
         body_limit_bytes=config.limits.body_bytes,
     )
@@ -416,6 +427,12 @@ def _inference(
         clients=ClientIdentity(config.listen.trusted_proxies),
         limits=reply_limits(config),
     )
+
+
+def _inventory(know: _Knowledge, flow: _Flow) -> InventoryApi:
+    fleet = know.registry.fleet
+    oracle = Oracle(admission=flow.admission, fleet=fleet)
+    return InventoryApi(fleet=fleet, oracle=oracle, clock=time.monotonic)
 
 
 def _is_ollama(node: NodeView | None) -> bool:

@@ -6,12 +6,12 @@
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
   const STALE_MS = 15000;
+  const SILENT_MS = 8000; // the daemon gives a sign of life every 5 s
   const POLL_MS = 5000;
   const FIRST_WAIT_MS = 500;
   const LONGEST_WAIT_MS = 15000;
   const ANNOUNCE_MS = 10000;
   const MAX_ROWS = 200;
-  const plainTitle = document.title;
 
   const keep = (name, value) => {
     try {
@@ -28,14 +28,14 @@
   // The daemon's clock and the browser's may differ; ages count on the daemon's.
   let skewMs = Date.now() - Number(root.dataset.at);
   let heardMs = Date.now();
-  let dataAtMs = Number(root.dataset.at);
   let pausedMs = 0;
 
   const heard = (atMs) => {
     heardMs = Date.now();
     if (atMs) {
-      skewMs = Math.min(heardMs - atMs, Math.abs(skewMs - (heardMs - atMs)) > 2000 ? Infinity : skewMs);
-      dataAtMs = atMs;
+      // The quickest message tells the difference best, until one of the clocks is set.
+      const nowMs = heardMs - atMs;
+      skewMs = Math.abs(nowMs - skewMs) > 2000 ? nowMs : Math.min(nowMs, skewMs);
     }
   };
   const daemonNow = () => (pausedMs || Date.now()) - skewMs;
@@ -254,6 +254,7 @@
   let isStale = false;
   let isLost = false;
   let timer = 0;
+  let triedMs = 0;
 
   const isOpen = () => socket !== null && socket.readyState === WebSocket.OPEN;
   const view = () => location.search || "?";
@@ -271,6 +272,7 @@
       return;
     }
     const mine = socket;
+    triedMs = Date.now();
     mine.addEventListener("open", () => {
       failures = 0;
       waitMs = FIRST_WAIT_MS;
@@ -286,6 +288,15 @@
       if (!hasWorked) failures += 1;
       retry();
     });
+  };
+
+  // A daemon that hangs keeps its sockets open: whoever says nothing for long is left.
+  const leaveSilent = () => {
+    if (!socket || Math.min(Date.now() - heardMs, Date.now() - triedMs) < STALE_MS) return;
+    const silent = socket;
+    socket = null;
+    silent.close();
+    retry();
   };
 
   const retry = () => {
@@ -392,7 +403,7 @@
   const connectionWords = () => {
     if (isPaused) return ["paused", `Paused since ${clockOf(pausedMs)}`];
     if (isPolling) return ["polling", "Polling every 5 s (socket blocked)"];
-    if (isOpen()) return ["live", "Live"];
+    if (isOpen() && Date.now() - heardMs < SILENT_MS) return ["live", "Live"];
     const old = Math.max(0, Math.round((Date.now() - heardMs) / 1000));
     return ["lost", `Reconnecting, data from ${clockOf(heardMs)} (${old} s ago)`];
   };
@@ -610,6 +621,7 @@
   setInterval(() => {
     if (document.hidden) return;
     if (!isPaused) fillAges(document);
+    leaveSilent();
     showConnection();
   }, 1000);
   fillClocks(document);

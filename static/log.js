@@ -26,6 +26,7 @@
   const empty = byId("log-empty");
   const newer = byId("log-newer");
   const pagePause = byId("pause");
+  const pageConnection = byId("connection");
 
   let socket = null;
   let timer = 0;
@@ -80,13 +81,14 @@
     const mark = element("span", "log-level");
     mark.append(shape(SHAPES[word]), element("span", "word", word));
     const text = element("span", "log-text");
-    text.append(element("span", "log-source", String(line.source)), " ", String(line.message));
+    const name = String(line.source).replace(/^sollold\./, "");
+    text.append(element("span", "log-source", name), " ", String(line.message));
     made.append(time, " ", mark, " ", text);
     if (line.request) {
-      const link = element("a", "log-request");
+      const link = element("a", "log-request", String(line.request));
       link.href = `?request=${encodeURIComponent(line.request)}#decisions`;
       link.dataset.request = line.request;
-      link.append(element("span", "vh", "Decisions about "), String(line.request));
+      link.setAttribute("aria-label", `Decisions about ${line.request}`);
       text.append(" ", link);
     }
     return made;
@@ -270,7 +272,10 @@
   function drop() {
     const old = socket;
     socket = null;
-    if (old) old.close();
+    if (old === null) return;
+    // Closing one that is not open yet would count as an error of the page.
+    if (old.readyState === WebSocket.CONNECTING) old.onopen = () => old.close();
+    else old.close();
   }
 
   // The person -------------------------------------------------------------------------------
@@ -300,6 +305,16 @@
       pausedAt = null;
       showWaiting();
     }
+    tell();
+  }
+
+  // A log may be silent for hours; that the daemon is gone, the page notices by its signs of life.
+  function pageConnectionChanged() {
+    if (pageConnection.dataset.connection !== "lost") return;
+    if (socket === null || socket.readyState !== WebSocket.OPEN) return;
+    drop();
+    if (connection !== "stopping") connection = "lost";
+    again();
     tell();
   }
 
@@ -356,6 +371,12 @@
         attributeFilter: ["aria-pressed"],
       });
     }
+    if (pageConnection) {
+      new MutationObserver(pageConnectionChanged).observe(pageConnection, {
+        attributes: true,
+        attributeFilter: ["data-connection"],
+      });
+    }
     document.addEventListener("visibilitychange", visibilityChanged);
     form.hidden = false;
     state.hidden = false;
@@ -371,7 +392,7 @@
         begin();
       }
     },
-    { rootMargin: "400px" },
+    { rootMargin: "100px" },
   );
   nearby.observe(panel);
 })();

@@ -105,6 +105,12 @@ def key_of(name: str) -> ModelKey | None:
     return _cached_key(name)
 
 
+def display_of(key: ModelKey) -> str:
+    """Return the short form of a key, or the key where it is none."""
+    parsed = parse(key)
+    return key if parsed is None else parsed.display
+
+
 @lru_cache(maxsize=4096)
 def _cached_key(name: str) -> ModelKey | None:
     parsed = parse(name.strip())

@@ -33,17 +33,17 @@ def node_names(
 def model_names(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return loaded models, with their nodes as description."""
-    from sollold.api_types import NodesDocument
+    """Return models, with the nodes that hold them as description."""
+    from sollold.api_models import ModelsDocument
 
-    document = _ask("/api/v1/nodes", NodesDocument)
+    document = _ask("/api/v1/models", ModelsDocument, {"next": "0"})
     if document is None:
         return []
-    places: dict[str, list[str]] = {}
-    for node in document.nodes:
-        for model in node.loaded or ():
-            places.setdefault(model.name, []).append(node.name)
-    return _items({name: f"on {', '.join(nodes)}" for name, nodes in places.items()}, incomplete)
+    places = {
+        model.name: f"on {', '.join(copy.node for copy in model.copies)}"
+        for model in document.models
+    }
+    return _items(places, incomplete)
 
 
 def request_ids(
@@ -59,7 +59,7 @@ def request_ids(
     return _items({item.id: item.model for item in requests}, incomplete)
 
 
-def _ask(path: str, document: type[T]) -> T | None:
+def _ask(path: str, document: type[T], query: dict[str, str] | None = None) -> T | None:
     from sollold.ctl.client import Client, control_sockets, endpoints
     from sollold.ctl.failure import Failure
 
@@ -68,7 +68,7 @@ def _ask(path: str, document: type[T]) -> T | None:
         places = endpoints(url, os.environ) if url else control_sockets(os.environ)
         if not places:
             return None
-        return Client(places, timeout_s=_LIMIT_S).get(path).document(document)
+        return Client(places, timeout_s=_LIMIT_S).get(path, query).document(document)
     except Failure:
         return None
 

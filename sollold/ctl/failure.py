@@ -13,7 +13,10 @@ class Exit(IntEnum):
     USAGE = 2
     UNREACHABLE = 3
     NOT_FOUND = 4
+    DEGRADED = 5
+    CANNOT_SERVE = 6
     KEY = 7
+    BAD_CONFIG = 78
     INTERRUPTED = 130
 
 

@@ -24,7 +24,7 @@ def event_line(event: EventLine, screen: Screen, zone: tzinfo | None, now: datet
         return screen.paint(f"-- {event.text} --", "dim")
     style = "failure" if event.event_type in _FAILURES else _STYLES.get(event.kind)
     kind = screen.paint(event.kind, style) + " " * max(0, _KIND_WIDTH - len(event.kind))
-    return f"{_time(event.timestamp, zone, now)} {kind}  {event.text}"
+    return f"{clock_text(event.timestamp, zone, now)} {kind}  {event.text}"
 
 
 def query_time(text: str, now: datetime, zone: tzinfo | None) -> str:
@@ -63,7 +63,8 @@ def _is_duration(text: str) -> bool:
     return False
 
 
-def _time(timestamp: str, zone: tzinfo | None, now: datetime) -> str:
+def clock_text(timestamp: str, zone: tzinfo | None, now: datetime) -> str:
+    """Return the time of day to the millisecond, after the date unless that is today."""
     at = words.moment(timestamp)
     if at is None:
         return timestamp

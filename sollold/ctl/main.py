@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 import click
 
 from sollold import __version__
-from sollold.ctl.complete import model_names, node_names, request_ids
+from sollold.ctl.commands_logs import logs_command
+from sollold.ctl.commands_models import check_command, models_command, ps_command
+from sollold.ctl.commands_settings import config_group, open_command
+from sollold.ctl.complete import node_names
 from sollold.ctl.options import Command, Group, Settings
 from sollold.ctl.service_group import service_group
+from sollold.ctl.start import session as _session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sollold.ctl.failure import Failure
-    from sollold.ctl.session import Session
 
 _NAME = "sollolctl"
 _SHELLS = {
@@ -84,9 +87,9 @@ def cli() -> None:
 @click.pass_obj
 def status_command(settings: Settings, short: bool) -> None:
     """Say whether sollold serves, and what needs attention."""
-    from sollold.ctl import actions
+    from sollold.ctl import overview
 
-    actions.status(_session(settings), is_short=short)
+    overview.status(_session(settings), is_short=short)
 
 
 @cli.command(
@@ -134,64 +137,6 @@ def requests_command(settings: Settings) -> None:
 
 
 @cli.command(
-    "logs",
-    cls=Command,
-    examples=(
-        "sollolctl logs -n 20 --node gpu-2",
-        "sollolctl logs -f --kind failover,node",
-        "sollolctl logs --since 10m --request r-7f3c",
-    ),
-)
-@click.option(
-    "-n",
-    "--lines",
-    type=click.IntRange(min=0),
-    default=50,
-    metavar="COUNT",
-    help="How many of the last ones. Default: 50.",
-)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what happens next.")
-@click.option("--since", metavar="TIME", help="From then on: 10m, 09:14 or 2026-11-21T09:14.")
-@click.option("--until", metavar="TIME", help="Up to then.")
-@click.option("--model", multiple=True, shell_complete=model_names, help="Only this model.")
-@click.option("--backend", multiple=True, help="Only this kind of node, such as ollama or llama.")
-@click.option("--node", multiple=True, shell_complete=node_names, help="Only this node.")
-@click.option(
-    "--event-type",
-    "--kind",
-    "event_type",
-    multiple=True,
-    help="Only this type, such as ROUTE_DECISION, or this kind, such as route.",
-)
-@click.option("--instance", multiple=True, help="Only this daemon's events.")
-@click.option(
-    "--request",
-    multiple=True,
-    shell_complete=request_ids,
-    help="Only this request; r-... may be short.",
-)
-@click.pass_obj
-def logs_command(
-    settings: Settings,
-    /,
-    lines: int,
-    follow: bool,
-    since: str | None,
-    until: str | None,
-    **filters: tuple[str, ...],
-) -> None:
-    """Show routing decisions and what changed, oldest first."""
-    from sollold.ctl import actions
-
-    session = _session(settings)
-    query = actions.log_query(session, filters, count=lines, since=since, until=until)
-    if follow:
-        actions.follow(session, query)
-    else:
-        actions.logs(session, query)
-
-
-@cli.command(
     "reload",
     cls=Command,
     examples=(
@@ -205,7 +150,9 @@ def reload_command(settings: Settings) -> None:
     """Have sollold read its configuration anew; on any mistake the old one stays."""
     from sollold.ctl import reload
 
-    reload.reload(_session(settings))
+    session = _session(settings)
+    session.refuse_watch()
+    reload.reload(session)
 
 
 @cli.command(
@@ -220,9 +167,11 @@ def reload_command(settings: Settings) -> None:
 @click.pass_obj
 def version_command(settings: Settings) -> None:
     """Show the versions of sollolctl and of the daemon."""
-    from sollold.ctl import actions
+    from sollold.ctl import overview
 
-    actions.version(_session(settings), __version__)
+    session = _session(settings)
+    session.refuse_watch()
+    overview.version(session, __version__)
 
 
 @cli.command(
@@ -247,13 +196,16 @@ def completion_command(shell: str) -> None:
         click.echo(f"# Put this into {_SHELLS[shell]}", err=True)
 
 
-cli.add_command(service_group)
-
-
-def _session(settings: Settings) -> Session:
-    from sollold.ctl.session import Session
-
-    return Session(settings, os.environ)
+for command in (
+    check_command,
+    config_group,
+    logs_command,
+    models_command,
+    open_command,
+    ps_command,
+    service_group,
+):
+    cli.add_command(command)
 
 
 def _fail(failure: Failure, args: Sequence[str]) -> int:

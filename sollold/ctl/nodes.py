@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from sollold.api_types import NodeCounts
 from sollold.ctl import words
 from sollold.ctl.names import natural
@@ -58,7 +60,7 @@ def node_columns(screen: Screen) -> list[Column[Node]]:
             is_right=True,
             drop_rank=3,
         ),
-        number_column("SEEN", lambda node: node.seen_ms, words.age),
+        number_column("SEEN", lambda node: node.seen_ms, words.age, is_clock=True),
         text_column("ADDRESS", lambda node: _address(node.url), is_wide=True),
         text_column("VERSION", lambda node: node.version or words.UNKNOWN, is_wide=True),
         text_column("LOADED", lambda node: _names(node.loaded), is_wide=True),
@@ -107,6 +109,18 @@ def node_lines(
     for label, text in _facts(document, now, zone, is_wide=is_wide):
         lines.append(f"  {pad(label, LABEL_WIDTH - 2)}{text}")
     return lines
+
+
+def ageless_node(document: NodeDocument) -> NodeDocument:
+    """Return the document with all ages at zero, so that time alone changes nothing."""
+    node = document.node
+    loaded = node.loaded and tuple(replace(item, expires_at=None) for item in node.loaded)
+    return replace(
+        document,
+        node=replace(node, since_ms=0, seen_ms=None, loaded=loaded),
+        running=tuple(replace(item, age_ms=0) for item in document.running or ()),
+        waiting=tuple(replace(item, age_ms=0) for item in document.waiting or ()),
+    )
 
 
 def _facts(

@@ -31,6 +31,7 @@ class Settings(NamedTuple):
     color: str = "auto"
     is_utc: bool = False
     is_verbose: bool = False
+    watch_s: float | None = None
 
     def merged(self, given: dict[str, Any]) -> Settings:
         """Return these settings with the options that were given; filters add up."""
@@ -75,6 +76,12 @@ def common_options() -> list[click.Parameter]:
         click.Option(["--columns", "columns"], metavar="A,B", help="Show these columns."),
         _flag("--no-header", "is_headless", "Leave out the line of column names."),
         click.Option(
+            ["--watch", "watch_s"],
+            type=click.FloatRange(min=0.1, max=3600),
+            metavar="[SECONDS]",
+            help="Show it again and again, every 2 seconds; lists and status only.",
+        ),
+        click.Option(
             ["--color", "color"],
             type=click.Choice(["auto", "always", "never"]),
             help="When to use colour. Default: auto. [env: NO_COLOR, FORCE_COLOR]",
@@ -85,6 +92,19 @@ def common_options() -> list[click.Parameter]:
 
 
 _COMMON_NAMES = frozenset(Settings._fields)
+_WATCH_S = "2"
+
+
+def _with_watch_seconds(args: Sequence[str]) -> list[str]:
+    """Return the command line with the seconds that a bare `--watch` leaves out."""
+    found: list[str] = []
+    for index, word in enumerate(args):
+        if word == "--":
+            return [*found, *args[index:]]
+        follows = args[index + 1] if index + 1 < len(args) else ""
+        is_bare = word == "--watch" and not follows.replace(".", "", 1).isdecimal()
+        found += [word, _WATCH_S] if is_bare else [word]
+    return found
 
 
 class Command(click.Command):
@@ -100,6 +120,10 @@ class Command(click.Command):
     ) -> None:
         super().__init__(name, params=[*(params or []), *common_options()], **attrs)
         self.examples = tuple(examples)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; `--watch` may come without its seconds."""
+        return super().parse_args(ctx, _with_watch_seconds(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command with the merged settings as context object."""
@@ -127,6 +151,10 @@ class Group(click.Group):
     ) -> None:
         super().__init__(name, params=[*(params or []), *common_options()], **attrs)
         self.examples = tuple(examples)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; `--watch` may come without its seconds."""
+        return super().parse_args(ctx, _with_watch_seconds(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command below with the settings so far as context object."""

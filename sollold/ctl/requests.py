@@ -21,7 +21,7 @@ def request_columns() -> list[Column[Request]]:
         text_column("ID", lambda item: item.id),
         text_column("MODEL", lambda item: item.model, is_name=True),
         text_column("NODE", lambda item: item.node or QUEUE, is_name=True),
-        number_column("FOR", lambda item: item.age_ms, words.waited),
+        number_column("FOR", lambda item: item.age_ms, words.waited, is_clock=True),
         text_column("PHASE", lambda item: item.phase),
         number_column("TOKENS", lambda item: item.tokens, words.count, drop_rank=2),
         number_column("TOK/S", lambda item: item.tokens_per_s, words.rate, drop_rank=1),

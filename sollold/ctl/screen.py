@@ -31,6 +31,7 @@ _STYLES = {
     "bold": "1",
     "dim": "2",
 }
+_PLAIN, _BOLD = "\x1b[0m", "\x1b[1m"
 # What Python itself puts into LC_CTYPE when the locale is C.
 _COERCED = frozenset({"C.UTF-8", "C.utf8"})
 _C_LOCALES = frozenset({"", "C", "POSIX"})
@@ -43,6 +44,12 @@ class Screen(msgspec.Struct, frozen=True, kw_only=True):
     width: int | None = None
     is_unicode: bool = False
     has_color: bool = False
+    is_dumb: bool = False
+    """The cursor cannot be moved."""
+
+    def without_color(self) -> Screen:
+        """Return the same stream with its colours off."""
+        return msgspec.structs.replace(self, has_color=False)
 
     def glyph(self, state: str) -> str:
         """Return the shape of a state."""
@@ -52,6 +59,11 @@ class Screen(msgspec.Struct, frozen=True, kw_only=True):
         """Return the text in a style, where the stream shows colour."""
         code = _STYLES.get(style or "")
         return f"\x1b[{code}m{text}\x1b[0m" if self.has_color and code else text
+
+    def embolden(self, text: str) -> str:
+        """Return the text in bold, also where colour is off: bold is none."""
+        # Whatever ends a colour inside ends bold too, so it begins again there.
+        return f"{_BOLD}{text.replace(_PLAIN, _PLAIN + _BOLD)}{_PLAIN}"
 
     def ellipsis(self) -> str:
         """Return the mark for left-out text."""
@@ -66,6 +78,7 @@ def detect(stream: TextIO, environ: Mapping[str, str], color: str = "auto") -> S
         width=shutil.get_terminal_size().columns if is_terminal else None,
         is_unicode=_is_unicode(stream, environ),
         has_color=_has_color(environ, color, is_terminal=is_terminal),
+        is_dumb=environ.get("TERM", "dumb") == "dumb",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import sys
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -14,17 +15,15 @@ from sollold.ctl.client import Client, endpoints
 from sollold.ctl.failure import Exit, Failure, PipeClosed
 from sollold.ctl.screen import detect
 from sollold.ctl.status import hint_line
-from sollold.ctl.table import Layout, order, render, select
 from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from sollold.ctl.client import Reply
     from sollold.ctl.options import Settings
     from sollold.ctl.screen import Screen
-    from sollold.ctl.table import Column, T
 
 _PATIENCE_S = 0.3
 
@@ -34,6 +33,7 @@ class Session:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self.settings = settings
+        self.environ = environ
         self.out = detect(sys.stdout, environ, settings.color)
         self.err = detect(sys.stderr, environ, settings.color)
         self.zone: tzinfo | None = UTC if settings.is_utc else None
@@ -84,31 +84,6 @@ class Session:
         """
         self._write(reply.body.rstrip(b"\n") + b"\n")
 
-    def print_table(
-        self,
-        rows: Sequence[T],
-        columns: Sequence[Column[T]],
-        filters: dict[str, Callable[[T], Sequence[str]]],
-        name: Callable[[T], str],
-        summary: Callable[[Sequence[T]], str],
-    ) -> bool:
-        """Write the rows that were asked for; return whether there were any."""
-        settings = self.settings
-        chosen = order(select(rows, settings.filters, filters), settings.sort, columns)
-        if not chosen:
-            return False
-        if settings.is_quiet:
-            self.print([name(row) for row in chosen])
-            return True
-        layout = Layout(
-            columns=tuple(part for part in settings.columns.split(",") if part.strip()),
-            is_wide=settings.is_wide,
-            has_header=not settings.is_headless,
-        )
-        lines = render(chosen, columns, layout, self.out)
-        self.print([*lines, "", summary(chosen)] if self.out.is_terminal else lines)
-        return True
-
     def refuse_beside_json(self) -> None:
         """Make sure that nothing was asked for that an unchanged document cannot show.
 
@@ -116,15 +91,43 @@ class Session:
             Failure: rows were to be left out.
         """
         settings = self.settings
-        for name, value in (("--filter", settings.filters), ("-q", settings.is_quiet)):
+        options = (
+            ("--filter", settings.filters),
+            ("-q", settings.is_quiet),
+            ("--sort", settings.sort),
+            ("--columns", settings.columns),
+        )
+        for name, value in options:
             if settings.is_json and value:
                 message = f"{name} does not go with --json, which prints the document unchanged"
                 raise Failure(Exit.USAGE, "usage", message)
+
+    def refuse_watch(self) -> None:
+        """Make sure that nobody waits for something to change that does not.
+
+        Raises:
+            Failure: it was to be shown again and again.
+        """
+        if self.settings.watch_s is not None:
+            message = "--watch goes with lists and status; events follow with logs -f"
+            raise Failure(Exit.USAGE, "usage", message)
 
     def note(self, text: str) -> None:
         """Write a remark on stderr."""
         with contextlib.suppress(BrokenPipeError):
             sys.stderr.write(visible(text, is_unicode=self.err.is_unicode) + "\n")
+
+    def pause(self, limit_s: float) -> None:
+        """Wait between two looks.
+
+        Raises:
+            PipeClosed: the reader has left.
+        """
+        # Asked for no event, so that only a closed pipe or a lost terminal ends it early.
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        if poll.poll(limit_s * 1000):
+            raise PipeClosed
 
     def now(self) -> datetime:
         """Return the time."""
@@ -148,6 +151,12 @@ class Session:
         if self.client.endpoint is not None:
             self.note(f"answered by {self.client.endpoint.label}")
         self.client.misses.clear()
+
+
+def report_here(session: Session, failure: Failure) -> None:
+    """Write a failure on stderr that does not end the command."""
+    settings = session.settings
+    report(failure, session.environ, settings.color, is_json=settings.is_json)
 
 
 def report(failure: Failure, environ: Mapping[str, str], color: str, *, is_json: bool) -> None:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from sollold.ctl import words
 from sollold.ctl.screen import pad, width_of
 
@@ -53,6 +55,19 @@ def status_lines(
     if is_wide:
         lines += [f"  {pad(label, LABEL_WIDTH - 2)}{text}" for label, text in _more_facts(status)]
     return lines
+
+
+def ageless(status: StatusDocument) -> StatusDocument:
+    """Return the document with all ages at zero, so that time alone changes nothing."""
+    config = status.config
+    return replace(
+        status,
+        uptime_ms=0,
+        requests=replace(status.requests, oldest_ms=None),
+        problems=tuple(replace(item, since_ms=0) for item in status.problems),
+        coordinators=tuple(replace(item, uptime_ms=None) for item in status.coordinators or ()),
+        config=None if config is None else replace(config, loaded_ms=None),
+    )
 
 
 def short_line(status: StatusDocument) -> str:

@@ -41,6 +41,8 @@ class Column(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     is_name: bool = False
     """May shorten in the middle when nothing is left to drop."""
     style: Callable[[T], str | None] | None = None
+    is_clock: bool = False
+    """It changes with time alone, which is no news of its row."""
 
     @property
     def key(self) -> str:
@@ -79,6 +81,7 @@ def number_column(
     *,
     drop_rank: int | None = None,
     is_wide: bool = False,
+    is_clock: bool = False,
 ) -> Column[T]:
     """Return a column that sorts by a number and shows it in words."""
 
@@ -93,6 +96,7 @@ def number_column(
         is_right=True,
         drop_rank=drop_rank,
         is_wide=is_wide,
+        is_clock=is_clock,
     )
 
 
@@ -152,18 +156,30 @@ def order(rows: Sequence[T], sort: str, columns: Sequence[Column[T]]) -> list[T]
     return [row for _, row in known] + unknown
 
 
-def render(
-    rows: Sequence[T], columns: Sequence[Column[T]], layout: Layout, screen: Screen
-) -> list[str]:
-    """Return the table's lines.
+def chosen(columns: Sequence[Column[T]], layout: Layout) -> list[Column[T]]:
+    """Return the columns to show where there is room for all.
 
     Raises:
         Failure: a column was asked for that does not exist.
     """
     if layout.columns:
-        shown = [_find(key, columns) for key in layout.columns]
-    else:
-        shown = [column for column in columns if layout.is_wide or not column.is_wide]
+        return [_find(key, columns) for key in layout.columns]
+    return [column for column in columns if layout.is_wide or not column.is_wide]
+
+
+def render(
+    rows: Sequence[T],
+    columns: Sequence[Column[T]],
+    layout: Layout,
+    screen: Screen,
+    is_new: Callable[[T, Column[T]], bool] | None = None,
+) -> list[str]:
+    """Return the table's lines; cells that are new are bold.
+
+    Raises:
+        Failure: a column was asked for that does not exist.
+    """
+    shown = chosen(columns, layout)
     cells = [[column.text(row) for row in rows] for column in shown]
     if screen.width is not None and not layout.columns and not layout.is_wide:
         shown, cells = _fit(shown, cells, screen.width, screen.ellipsis(), layout)
@@ -176,7 +192,8 @@ def render(
     for index, row in enumerate(rows):
         styles = [column.style(row) if column.style else None for column in shown]
         texts = [texts[index] for texts in cells]
-        lines.append(_line(texts, shown, widths, styles, screen))
+        bold = [is_new is not None and is_new(row, column) for column in shown]
+        lines.append(_line(texts, shown, widths, styles, bold, screen))
     return lines
 
 
@@ -220,6 +237,7 @@ def _line(
     columns: list[Column[T]],
     widths: list[int],
     styles: list[str | None] | None = None,
+    bold: list[bool] | None = None,
     screen: Screen | None = None,
 ) -> str:
     last = len(texts) - 1
@@ -231,9 +249,11 @@ def _line(
             else pad(text, width, is_right=column.is_right)
         )
         style = styles[index] if styles else None
-        if style and screen is not None:
+        if screen is not None and text:
             # Only the text is painted, so that a filled badge does not run to the next column.
-            cell = cell.replace(text, screen.paint(text, style), 1)
+            painted = screen.paint(text, style)
+            painted = screen.embolden(painted) if bold and bold[index] else painted
+            cell = cell.replace(text, painted, 1)
         parts.append(cell)
     return _GAP.join(parts).rstrip()
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sollold.api_models import LoadedCopy
     from sollold.api_types import LoadedModel, NodeCounts
 
 UNKNOWN = "-"
@@ -81,7 +82,7 @@ def memory(used_bytes: int | None, total_bytes: int | None) -> str:
     return f"{used}/{gigabytes(total_bytes)}"
 
 
-def processor(model: LoadedModel) -> str:
+def processor(model: LoadedModel | LoadedCopy) -> str:
     """Return where a model's memory is, in Ollama's words: `100% GPU`, `40%/60% CPU/GPU`."""
     size, vram = model.size_bytes, model.size_vram_bytes
     if not size or vram is None:

@@ -35,7 +35,7 @@ def make_app(
     inference: InferenceApi,
     control: ControlApi,
     audience: Audience,
-    console: Console | None = None,
+    console: Console,
     parts: Sequence[Routed] = (),
     metrics: Metrics | None,
     body_limit_bytes: int,
@@ -46,19 +46,14 @@ def make_app(
         client_max_size=body_limit_bytes,
         handler_args=_server_settings(),
     )
-    root = catalogue.root if console is None else console.root(catalogue.root)
-    served: list[Routed] = [Elsewhere(), inference, control, *parts]
-    if console is not None:
-        served.append(console)
+    served: list[Routed] = [catalogue, Elsewhere(), inference, control, console, *parts]
     if metrics is not None:
         served.append(metrics)
-    rows = catalogue.routes(root)
-    rows += [row for part in served for row in part.routes()]
+    rows = [console.over(row) for part in served for row in part.routes()]
     rows += Description(rows).routes()
     app.router.add_routes([row.definition() for row in rows])
     app.on_shutdown.append(audience.say_goodbye)
-    if console is not None:
-        console.join(app)
+    console.join(app)
     return app
 
 

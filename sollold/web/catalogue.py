@@ -13,8 +13,6 @@ from sollold.wire.show import show
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp.typedefs import Handler
-
     from sollold.core.model import Digest, Fleet, ModelKey, ModelView
     from sollold.web.route import Route
 
@@ -35,10 +33,10 @@ class Catalogue:
         self._version_floor = version_floor
         self._made.pop("version", None)
 
-    def routes(self, root: Handler | None = None) -> list[Route]:
-        """Return the routes; `root` answers `/` in place of our own handler."""
-        handlers: dict[str, Handler] = {
-            "/": root or self.root,
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        handlers = {
+            "/": self.root,
             "/api/version": self.version,
             "/api/tags": self.tags,
             "/api/ps": self.ps,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sollold import __version__, api_types
 from sollold.core.assign import assign
 from sollold.core.model import NodeState, Reason
+from sollold.core.names import display_of
 from sollold.events.query import Filter
 from sollold.events.ring import rfc3339
 from sollold.routing.record import Outcome, Phase
@@ -352,7 +353,7 @@ def _loaded(view: NodeView) -> tuple[api_types.LoadedModel, ...] | None:
         return None
     return tuple(
         api_types.LoadedModel(
-            name=str(item.entry.get("name", item.key)),
+            name=str(item.entry.get("name") or display_of(item.key)),
             size_bytes=item.size_bytes or None,
             size_vram_bytes=item.size_vram_bytes if item.size_bytes else None,
             context_length=item.context_length,

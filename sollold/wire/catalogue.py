@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sollold.core.model import NodeKind, NodeState
-from sollold.core.names import parse
+from sollold.core.names import display_of, parse
 from sollold.wire.gojson import go_json
 
 if TYPE_CHECKING:
@@ -254,8 +254,7 @@ def _row(node: NodeView, resident: ResidentView) -> dict[str, object]:
     """Return a node's own element with what clients need filled in, and the node."""
     if resident.entry.keys() >= _NEEDED_LOADED:
         return {**resident.entry, "node": node.id}
-    parsed = parse(resident.key)
-    shown = parsed.display if parsed else resident.key
+    shown = display_of(resident.key)
     return {
         "name": shown,
         "model": shown,

@@ -92,6 +92,11 @@ class Fleet:
         body = _chat(model, stream=False, **fields)
         return ask(self.daemon.api_url, "POST", "/api/chat", body, limit_s=LIMIT_S).status
 
+    def log(self, text: str) -> None:
+        """Have the daemon log a warning with a text that somebody else wrote."""
+        answer = ask(self.daemon.api_url, "GET", "/", headers=[("Host", text)], limit_s=LIMIT_S)
+        assert answer.status == 403, answer.raw
+
     def stream(self, model: str, **fields: Any) -> Client:
         """A streamed chat that has begun and goes on; close it."""
         client = self.request(model, **fields)

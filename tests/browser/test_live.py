@@ -140,6 +140,8 @@ def test_what_is_old_is_not_shown_as_if_it_were_true(
     seen.page.clock.install()
     page = seen.open()
     until_live(page)
+    page.locator("#log").scroll_into_view_if_needed()
+    expect(page.locator("#log-state")).to_have_text("Live")
     cell = row(page, "gpu-1").locator("td.num").first
     colour = "element => getComputedStyle(element).color"
     bright = cell.evaluate(colour)
@@ -151,11 +153,13 @@ def test_what_is_old_is_not_shown_as_if_it_were_true(
         assert cell.evaluate(colour) != bright
         expect(connection(page)).to_contain_text(re.compile(r"\(\d+ s ago\)"))
         expect(connection(page)).not_to_contain_text("Live")
+        expect(page.locator("#log-state")).to_contain_text("Reconnecting, lines until")
     finally:
         os.kill(pid, signal.SIGCONT)
     page.clock.fast_forward(20_000)
     expect(row(page, "gpu-1").locator(".state")).to_have_text("up", timeout=RECONNECTED_MS)
     assert cell.evaluate(colour) == bright
+    expect(page.locator("#log-state")).to_have_text("Live")
     seen.assert_clean(may_lose_daemon=True)
 
 
@@ -195,8 +199,9 @@ def test_an_updated_daemon_is_noted_and_nothing_is_reloaded(calm: Fleet, new_pag
     notice = page.locator("#notice")
     expect(notice).to_contain_text("sollold was updated to 99.1.2")
     page.evaluate("window.isStillHere = true")
-    notice.get_by_text("Reload").click()
-    page.wait_for_function("window.isStillHere === undefined")
+    with page.expect_navigation():
+        notice.get_by_text("Reload").click()
+    assert page.evaluate("window.isStillHere === undefined")
     seen.assert_clean()
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 _LIMIT_MS = 8000
+_OPTIONS: dict[str, Any] = {
+    "viewport": {"width": 1280, "height": 900},
+    "reduced_motion": "reduce",  # a click waits for nothing that still scrolls
+}
 
 _NOTE_VIOLATIONS = """
 window.seenViolations = [];
@@ -62,9 +66,9 @@ class Watched:
             for text in self.errors
             if not (may_lose_daemon and any(word in text for word in _UNREACHABLE))
         ]
-        assert errors == []
-        assert self.violations() == []
-        assert self.foreign == []
+        assert not errors, errors
+        assert not self.violations(), self.violations()
+        assert not self.foreign, self.foreign
 
     def _pass(self, route: Route) -> None:
         url = route.request.url
@@ -91,7 +95,7 @@ class Watched:
 @contextlib.contextmanager
 def watched(browser: Browser, base_url: str, **options: Any) -> Iterator[Watched]:
     """Open a page; `options` are those of a browser context."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+    context = browser.new_context(**{**_OPTIONS, **options})
     try:
         yield Watched(context, base_url)
     finally:

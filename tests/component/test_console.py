@@ -58,8 +58,8 @@ async def test_the_page_is_complete_without_scripts() -> None:
         assert "llama3.2" in found.one(id="loaded").text
         assert found.one(id="decisions").all("li")
         assert all(item.text for item in found.all("time"))
-        assert found.one("noscript").text.startswith("Made at ")
-        assert found.one("noscript").one("a").text == "Reload"
+        assert found.all("noscript")[0].text.startswith("Made at ")
+        assert found.all("noscript")[0].one("a").text == "Reload"
         assert found.one("a", class_="skip").text == "Skip to nodes"
 
 
@@ -68,7 +68,7 @@ async def test_the_page_has_nothing_inline_and_nothing_from_elsewhere() -> None:
         html = await answer.text()
         assert answer.headers["Content-Security-Policy"] == POLICY
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         found = read(html)
         for script in found.all("script"):
@@ -364,6 +364,18 @@ async def test_a_stop_says_that_it_is_a_restart() -> None:
             "sollold is restarting",
         )
         await closing
+
+
+async def test_a_stop_that_cuts_says_the_same() -> None:
+    async with Lab(1) as lab, watching(lab) as watcher:
+        lab.built.facts.is_stopping = True
+        lab.built.edge.cut()
+        async with asyncio.timeout(5):
+            while not watcher.socket.closed:
+                await watcher.socket.receive()
+        assert watcher.socket.close_code == aiohttp.WSCloseCode.GOING_AWAY
+        async with lab.session.get("/ws/console") as answer:
+            assert answer.status == 503
 
 
 async def test_a_loop_that_fails_lets_its_pages_connect_again(

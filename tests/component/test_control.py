@@ -26,7 +26,6 @@ from tests.unit.ctl import documents as golden
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sollold.api_types import Document
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -326,7 +325,12 @@ async def test_live_documents_look_like_those_sollolctl_is_tested_with() -> None
                 for path in ("/api/v1/status", "/api/v1/nodes", "/api/v1/nodes/n1")
             ]
             live.append(await get(lab, "/api/v1/requests"))
-    known: list[Document] = [golden.DEGRADED, golden.NODES, golden.NODE_GPU_2, golden.REQUESTS]
+    known: list[msgspec.Struct] = [
+        golden.DEGRADED,
+        golden.NODES,
+        golden.NODE_GPU_2,
+        golden.REQUESTS,
+    ]
     for found, example in zip(live, known, strict=True):
         expected = json.loads(encode(example))
         assert list(found) == list(expected)

@@ -37,7 +37,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 def main(argv: list[str] | None = None) -> None:
     """Serve Ollama until killed; the first line on standard output tells the addresses as JSON."""
     parser = _parser("node", Settings(rate=50.0))
-    parser.add_argument("--models", default="llama3.2", help="names, each with +capability …")
+    parser.add_argument(
+        "--models", default="llama3.2", help="names, each with +capability … and =GB"
+    )
     parser.add_argument("--version", default="0.33.0")
     options = parser.parse_args(argv)
     models = [_model(text) for text in options.models.split(",") if text]
@@ -76,9 +78,13 @@ async def _serve(server: FakeServer, control: ControlServer) -> None:
 
 
 def _model(text: str) -> FakeModel:
-    """`name` or `name+capability+capability`."""
+    """`name` or `name+capability+capability`, with `=5.4` behind it for 5.4 GB."""
+    text, _, gigabytes = text.partition("=")
     name, *capabilities = text.split("+")
-    return FakeModel(name=name, capabilities=tuple(capabilities) or ("completion",))
+    model = FakeModel(name=name, capabilities=tuple(capabilities) or ("completion",))
+    if not gigabytes:
+        return model
+    return msgspec.structs.replace(model, size_bytes=round(float(gigabytes) * 1e9))
 
 
 def _parser(name: str, defaults: msgspec.Struct) -> argparse.ArgumentParser:

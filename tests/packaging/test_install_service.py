@@ -120,7 +120,8 @@ readlink /usr/local/bin/sollold
 /usr/local/bin/sollold --check-config
 {_INSTALL} --system --uninstall
 echo "--- left"
-find /etc/sollold /opt/sollold /usr/local/bin/sollol* /etc/systemd/system/sollold* 2>/dev/null || true
+cd /usr/local/bin
+find /etc/sollold /opt/sollold sollol* /etc/systemd/system/sollold* 2>/dev/null || true
 """
         if os.geteuid() != 0:
             pytest.skip("only root installs for a machine")

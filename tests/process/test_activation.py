@@ -120,9 +120,11 @@ def test_passed_sockets_are_known_as_our_own_and_others_are_bound(
         assert status["addresses"]["console"] == [daemon.console_url]
         assert status["addresses"]["api"] == [f"http://{place}", daemon.api_url]
         assert status["nodes"]["total"] == 1
-        text = daemon.log_text()
-        assert f"{place}, passed by the service manager, is not in listen.api" in text
-        assert f"http://{place} (config) is this daemon itself, not a node" in text
+        lines = (
+            f"{place}, passed by the service manager, is not in listen.api",
+            f"http://{place} (config) is this daemon itself, not a node",
+        )
+        until(lambda: all(line in daemon.log_text() for line in lines), "it is logged")
         # A name that only browsers under a foreign page would use.
         foreign = [("Host", "evil.example")]
         assert ask(f"http://{place}", "GET", "/api/tags", headers=foreign).status == 403

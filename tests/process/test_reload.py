@@ -58,7 +58,8 @@ def test_a_good_configuration_takes_effect_by_signal(
     daemon.write_config(nodes=[node.url], config="[queue]\nlength = 128\n")
     daemon.group.send(signal.SIGHUP)
     until(lambda: reloads(daemon) == ["queue.length 512 -> 128"], "it is reloaded")
-    assert "configuration reloaded: queue.length 512 -> 128" in daemon.log_text()
+    line = "configuration reloaded: queue.length 512 -> 128"
+    until(lambda: line in daemon.log_text(), "it is logged")
     assert daemon.is_running
     assert daemon.stop() == 0
 
@@ -93,9 +94,9 @@ def test_a_broken_configuration_changes_nothing_and_every_problem_is_told(
     refused = sollolctl(daemon, "reload")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "3 problems; the old one stays in force" in refused.stderr
-    for key in ("nodes[0].url", "queue.length", "queue.max_wait"):
-        assert f"{key}: " in refused.stderr
-        assert f"{key}: " in daemon.log_text()
+    keys = [f"{key}: " for key in ("nodes[0].url", "queue.length", "queue.max_wait")]
+    assert all(key in refused.stderr for key in keys)
+    until(lambda: all(key in daemon.log_text() for key in keys), "they are logged")
     in_json = sollolctl(daemon, "reload", "--json")
     assert (in_json.returncode, in_json.stdout) == (1, "")
     document = json.loads(in_json.stderr)

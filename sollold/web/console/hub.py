@@ -85,7 +85,12 @@ class _Said(msgspec.Struct):
 class Hub:
     """All pages that are open. State changes in its synchronous methods only."""
 
-    def __init__(self, panels: Callable[[], Awaitable[Panels]], bus: EventBus) -> None:
+    def __init__(
+        self,
+        panels: Callable[[], Awaitable[Panels]],
+        bus: EventBus,
+        is_stopping: Callable[[], bool],
+    ) -> None:
         """`panels` gives what renders, ready to use."""
         self._make_panels = panels
         self._bus = bus
@@ -97,7 +102,7 @@ class Hub:
         """When it may be sent again."""
         self._loop_task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._is_stopping = False
+        self._is_stopping = is_stopping
 
     @property
     def viewers(self) -> int:
@@ -112,7 +117,7 @@ class Hub:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer `/ws/console`."""
         check_origin(request)
-        if len(self._viewers) >= MAX_VIEWERS or self._is_stopping:
+        if len(self._viewers) >= MAX_VIEWERS or self._is_stopping():
             raise web.HTTPServiceUnavailable(reason=f"{MAX_VIEWERS} pages are open, close one")
         panels = await self._make_panels()
         socket = web.WebSocketResponse(
@@ -129,7 +134,7 @@ class Hub:
             self._leave(viewer)
             sender.cancel()
             await asyncio.wait({sender})
-            await _close(socket, request, WSCloseCode.OK, b"")
+            await self._say_goodbye(socket, request)
         return socket
 
     def _join(self, viewer: Viewer, request: web.Request, panels: Panels) -> None:
@@ -185,7 +190,6 @@ class Hub:
 
     async def close(self, app: web.Application) -> None:
         """Say goodbye to every page; for `on_shutdown`."""
-        self._is_stopping = True
         await asyncio.gather(
             *(
                 _close(viewer.socket, request, WSCloseCode.GOING_AWAY, RESTARTING)
@@ -196,6 +200,13 @@ class Hub:
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
+
+    async def _say_goodbye(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        """Close one page's socket; a daemon that stops says so."""
+        if self._is_stopping():
+            await _close(socket, request, WSCloseCode.GOING_AWAY, RESTARTING)
+        else:
+            await _close(socket, request, WSCloseCode.OK, b"")
 
     async def _run(self, panels: Panels) -> None:
         """Render while somebody looks; ends by being cancelled."""

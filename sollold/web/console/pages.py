@@ -6,19 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import aiohttp_jinja2
+import msgspec
 
 from sollold.web.console.hub import Hub
 from sollold.web.console.panels import Panels, compile_all, environment_settings
 from sollold.web.console.view import View
 from sollold.web.pages import page
-from sollold.web.route import Route
+from sollold.web.route import Parameter, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     import jinja2
     from aiohttp import web
-    from aiohttp.typedefs import Handler
 
     from sollold.core.model import Fleet
     from sollold.events.bus import EventBus
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 _EVERYWHERE = ("0.0.0.0", "::")
 _HTML = "text/html"
+
+_VIEW = (
+    Parameter(name="sort", text="The column that nodes sort by; with a minus, the other way."),
+    Parameter(name="filter", text="Only nodes whose name, address, state or models have this."),
+    Parameter(name="request", text="Only decisions about this request; its start will do."),
+)
 
 
 class Console:
@@ -40,6 +46,7 @@ class Console:
         bus: EventBus,
         static: StaticFiles,
         listeners: Collection[tuple[str, int]],
+        is_stopping: Callable[[], bool],
     ) -> None:
         """Take the listeners of the console as bound."""
         self._documents = documents
@@ -49,7 +56,7 @@ class Console:
         self._listeners = frozenset(listeners)
         self._panels: asyncio.Future[Panels] | None = None
         self._templates: jinja2.Environment
-        self.hub = Hub(self.panels, bus)
+        self.hub = Hub(self.panels, bus, is_stopping)
 
     def join(self, app: web.Application) -> None:
         """Give the application the templates, and the pages a goodbye when it stops. No await."""
@@ -57,7 +64,7 @@ class Console:
         app.on_shutdown.append(self.hub.close)
 
     def routes(self) -> list[Route]:
-        """Return the routes; `/` belongs to Ollama's API too and is looked up by `root`."""
+        """Return the routes; `over` adds `/`, which belongs to Ollama's API too."""
         page_route = Route(
             method="GET",
             path="/console",
@@ -65,6 +72,7 @@ class Console:
             summary="The console page, on the console's listener at / too",
             tag="Pages",
             media=_HTML,
+            parameters=_VIEW,
         )
         return [
             page_route,
@@ -74,17 +82,22 @@ class Console:
                 handler=self.hub.handle,
                 summary="Keeps the console page live, over a WebSocket",
                 tag="Pages",
-                text="A WebSocket. Its messages are for the console page and may change.",
+                text="A WebSocket for the page that came from the same daemon: panels as HTML in "
+                "JSON objects whose form may change with any version.",
+                parameters=_VIEW,
             ),
         ]
 
-    def root(self, ollamas: Handler) -> Handler:
-        """Return who answers `/`: the page on the console's listeners, `ollamas` elsewhere."""
+    def over(self, row: Route) -> Route:
+        """Return a row of another part; what answers `/` leaves the console's listeners to us."""
+        if row.path != "/":
+            return row
+        elsewhere = row.handler
 
-        async def answer(request: web.Request) -> web.StreamResponse:
-            return await (self.page if self._is_consoles(request) else ollamas)(request)
+        async def top(request: web.Request) -> web.StreamResponse:
+            return await (self.page if self._is_consoles(request) else elsewhere)(request)
 
-        return answer
+        return msgspec.structs.replace(row, handler=top)
 
     async def page(self, request: web.Request) -> web.Response:
         """Answer with the whole page as it is at this moment."""

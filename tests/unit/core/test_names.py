@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sollold.core.names import ModelName, Source, key_of, parse, split_source
+from sollold.core.model import ModelKey
+from sollold.core.names import ModelName, Source, display_of, key_of, parse, split_source
 
 _DISPLAYS = [
     ("llama3.2", "llama3.2:latest"),
@@ -136,3 +137,8 @@ def test_hostile_names_are_refused_quickly(unit: str, times: int) -> None:
 )
 def test_source_suffixes_are_taken_off(name: str, base: str, source: Source) -> None:
     assert split_source(name) == (base, source)
+
+
+def test_a_key_in_short_and_what_is_no_key() -> None:
+    assert display_of(ModelKey("registry.ollama.ai/library/llama3.2:latest")) == "llama3.2:latest"
+    assert display_of(ModelKey("no key at all")) == "no key at all"

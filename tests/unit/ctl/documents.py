@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from sollold.api_config import ConfigDocument, ConfigValue
+from sollold.api_models import (
+    AskedRequest,
+    LoadedCopy,
+    LoadedDocument,
+    Model,
+    ModelCopy,
+    ModelDocument,
+    ModelsDocument,
+    NextNode,
+    NodeCost,
+)
 from sollold.api_types import (
     Addresses,
     Change,
@@ -232,5 +244,136 @@ NODE_GPU_2 = NodeDocument(
         Change(at="2026-11-21T09:02:10.000Z", text="became slow"),
         Change(at="2026-11-21T08:41:00.000Z", text="loaded qwen2.5:14b"),
         Change(at="2026-11-14T10:00:00.000Z", text="joined"),
+    ),
+)
+
+LLAMA_ID, OLD_ID, NOMIC_ID = "46e0c10c039e" + "0" * 52, "8" * 64, "0a109f422b47" + "0" * 52
+
+
+def _copy(node: str, state: str = "up", *, digest: str = LLAMA_ID, **fields: object) -> ModelCopy:
+    fields = {"size_bytes": 4_900_000_000, "is_loaded": False, **fields}
+    return ModelCopy(node=node, state=state, digest=digest, **fields)  # type: ignore[arg-type]
+
+
+LLAMA = Model(
+    name="llama3.1:8b",
+    digest=LLAMA_ID,
+    size_bytes=4_900_000_000,
+    modified_at="2026-11-14T10:00:00Z",
+    capabilities=("completion", "tools"),
+    copies=(
+        _copy("gpu-1", is_loaded=True),
+        _copy("gpu-2", "slow"),
+        _copy(
+            "mac-mini", digest=OLD_ID, left_out=Reason("other_digest", "mac-mini holds another one")
+        ),
+        _copy("pi-5", "down", is_loaded=None, left_out=Reason("down", "pi-5 is not available")),
+    ),
+    next=NextNode(
+        node="gpu-1",
+        wait_ms=0,
+        is_load=False,
+        reason=Reason("resident_free", "resident, free"),
+        equals=("gpu-2",),
+    ),
+)
+
+MODELS = ModelsDocument(
+    at=AT,
+    models=(
+        LLAMA,
+        Model(
+            name="llama3.2:latest",
+            digest=OLD_ID,
+            copies=(_copy("pi-5", "down", digest=OLD_ID, is_loaded=None),),
+            next=NextNode(reason=Reason("no_usable_node", "pi-5 is not available")),
+        ),
+        Model(
+            name="nomic-embed-text:latest",
+            digest=NOMIC_ID,
+            size_bytes=274_000_000,
+            capabilities=("embedding",),
+            copies=(_copy("gpu-2", "slow", digest=NOMIC_ID, is_loaded=True),),
+            next=NextNode(node="gpu-2", wait_ms=12_340, reason=Reason("waits", "gpu-2 is full")),
+        ),
+    ),
+)
+
+MODEL_LLAMA = ModelDocument(
+    at=AT,
+    model=LLAMA,
+    asked=AskedRequest(task="chat", prompt_tokens=512, output_tokens=256),
+    costs=(
+        NodeCost(
+            node="gpu-1",
+            total_ms=3210,
+            wait_ms=0,
+            load_ms=0,
+            swap_ms=0,
+            foreign_ms=0,
+            prefill_ms=410,
+            decode_ms=5600,
+            risk_ms=0,
+            tier_ms=0,
+            is_measured=True,
+        ),
+        NodeCost(
+            node="gpu-2",
+            total_ms=3300,
+            wait_ms=0,
+            load_ms=1000,
+            swap_ms=0,
+            foreign_ms=0,
+            prefill_ms=410,
+            decode_ms=4000,
+            risk_ms=-110,
+            tier_ms=0,
+            is_measured=False,
+        ),
+    ),
+)
+
+LOADED = LoadedDocument(
+    at=AT,
+    loaded=(
+        LoadedCopy(
+            name="llama3.1:8b",
+            node="gpu-1",
+            digest=LLAMA_ID,
+            size_bytes=5_400_000_000,
+            size_vram_bytes=2_700_000_000,
+            context_length=8192,
+            expires_at="2318-01-01T00:00:00Z",
+        ),
+        LoadedCopy(name="qwen2.5:14b", node="gpu-2", digest=OLD_ID),
+    ),
+)
+
+CONFIG = ConfigDocument(
+    at=AT,
+    files=("/etc/sollold/sollold.toml",),
+    values=(
+        ConfigValue(
+            key="listen.api",
+            value=["127.0.0.1:11434"],
+            source="default",
+            origin="default",
+            is_live=False,
+        ),
+        ConfigValue(
+            key="nodes[0].url",
+            value="https://***@gpu:1",
+            source="file",
+            origin="/etc/sollold/sollold.toml:12:7",
+            is_live=True,
+        ),
+        ConfigValue(key="nodes[0].tier", value=5, source="default", origin="default", is_live=True),
+        ConfigValue(
+            key="queue.length",
+            value=64,
+            source="environment",
+            origin="environment SOLLOLD_QUEUE__LENGTH",
+            is_live=True,
+        ),
     ),
 )

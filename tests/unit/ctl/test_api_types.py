@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -21,21 +20,39 @@ from sollold.api_types import (
 )
 from sollold.events.ring import Origin, Record, gap_json
 from sollold.events.types import NodeLeft
-from tests.unit.ctl.documents import AT, DEGRADED, HEALTHY, NODE_GPU_2, NODES, REQUESTS
+from tests.unit.ctl.documents import (
+    AT,
+    CONFIG,
+    DEGRADED,
+    HEALTHY,
+    LOADED,
+    MODEL_LLAMA,
+    MODELS,
+    NODE_GPU_2,
+    NODES,
+    REQUESTS,
+)
 
-if TYPE_CHECKING:
-    from sollold import api_types
-
-DOCUMENTS = [HEALTHY, DEGRADED, NODES, NODE_GPU_2, REQUESTS]
+DOCUMENTS = [
+    HEALTHY,
+    DEGRADED,
+    NODES,
+    NODE_GPU_2,
+    REQUESTS,
+    MODELS,
+    MODEL_LLAMA,
+    LOADED,
+    CONFIG,
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_document_survives_the_way_to_the_reader(document: api_types.Document) -> None:
+def test_a_document_survives_the_way_to_the_reader(document: msgspec.Struct) -> None:
     assert decode(encode(document), type(document)) == document
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_document_names_its_schema_and_time_first(document: api_types.Document) -> None:
+def test_a_document_names_its_schema_and_time_first(document: msgspec.Struct) -> None:
     raw = json.loads(encode(document))
 
     assert list(raw)[:2] == ["schema", "at"]

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from sollold.api_types import NodesDocument, encode
 from sollold.ctl.complete import model_names, node_names, request_ids
-from tests.unit.ctl.documents import AT, GPU_2, NODES, REQUESTS
+from tests.unit.ctl.documents import AT, GPU_2, MODELS, NODES, REQUESTS
 from tests.unit.ctl.fake_daemon import Answer, FakeDaemon
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def serve(answers: dict[str, Answer]) -> FakeDaemon:
     return FakeDaemon(
         {
             "/api/v1/nodes": Answer(encode(NODES)),
+            "/api/v1/models": Answer(encode(MODELS)),
             "/api/v1/requests": Answer(encode(REQUESTS)),
         }
         | answers
@@ -45,8 +46,8 @@ def test_nodes_come_with_their_state(runtime: Path) -> None:
 
 def test_models_come_with_their_nodes(runtime: Path) -> None:
     with serve({}).on_socket(str(runtime)):
-        items = model_names(CONTEXT, PARAM, "q")
-    assert [(item.value, item.help) for item in items] == [("qwen2.5:14b", "on gpu-2")]
+        items = model_names(CONTEXT, PARAM, "n")
+    assert [(item.value, item.help) for item in items] == [("nomic-embed-text:latest", "on gpu-2")]
 
 
 def test_requests_come_with_their_model(runtime: Path) -> None:

@@ -1,4 +1,4 @@
-"""`docs/api.md` says what the code does."""
+"""`docs/api.md` and `docs/cli.md` say what the code does."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sollold import api_reload, api_types
+from sollold import api_config, api_models, api_reload, api_types
 from sollold.core.model import Reason
 from sollold.ctl.client import _KEY_CODES
 from sollold.ctl.failure import Exit
+from sollold.ctl.main import cli
 
-TEXT = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+TEXT = (DOCS / "api.md").read_text(encoding="utf-8")
+CLI_TEXT = (DOCS / "cli.md").read_text(encoding="utf-8")
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     name: item
-    for name, item in (vars(api_types) | vars(api_reload)).items()
+    for module in (api_types, api_models, api_config, api_reload)
+    for name, item in vars(module).items()
     if isinstance(item, type) and issubclass(item, msgspec.Struct) and name != "EventLine"
 } | {"Reason": Reason}
 
@@ -41,6 +45,11 @@ def test_every_schema_and_exit_code_is_named() -> None:
         if "schema" in fields:
             assert f"| `{fields['schema'].default}`" in TEXT
     for code in Exit:
-        assert f"\n| {code.value} | " in TEXT
+        assert f"\n| {code.value} | " in CLI_TEXT
     for word in _KEY_CODES:
-        assert f"`{word}`" in TEXT
+        assert f"`{word}`" in CLI_TEXT
+
+
+def test_every_command_is_named() -> None:
+    named = set(re.findall(r"^\| `([a-z]+)", CLI_TEXT, re.MULTILINE))
+    assert named >= set(cli.commands)

@@ -45,6 +45,8 @@ def settings_of(args: list[str]) -> Settings:
         ["--color", "never"],
         ["--utc"],
         ["-v"],
+        ["--watch", "3"],
+        ["--watch"],
     ],
 )
 def test_options_count_before_and_after_the_name(options: list[str]) -> None:
