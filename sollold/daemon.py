@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sollold import __version__, log
-from sollold.build import Built, build
+from sollold.compose.build import Built, build
+from sollold.compose.doors import Doors
+from sollold.compose.listeners import Listeners
 from sollold.config import Address, LoadArgs, load
-from sollold.doors import Doors
 from sollold.errors import ConfigError, SollolError
-from sollold.listeners import Listeners
 from sollold.logs.hub import LogHub
 from sollold.nodes.own import find_own_addresses
 from sollold.system import notify, watchdog

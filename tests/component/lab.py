@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from sollold.build import Built, build
+from sollold.compose.build import Built, build
 from sollold.config import LoadedConfig, Node
 from sollold.config.schema import Config
 from sollold.nodes.own import find_own_addresses

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sollold.compose.listeners import Listeners, PassedTooWide
 from sollold.config import LAN_CONSENT, Config, Listen, Metrics
-from sollold.listeners import Listeners, PassedTooWide
 from sollold.system.activation import Passed
 from sollold.system.dirs import Dirs
 from tests.stack.ports import free_port

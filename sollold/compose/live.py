@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sollold.log import Level
-from sollold.nodes.own import OwnAddresses
-from sollold.nodes.probe import Prober
-from sollold.nodes.registry import Registry
-from sollold.nodes.tls import TlsContexts
-from sollold.policies import (
+from sollold.compose.policies import (
     assign_policy,
     dispatch_settings,
     health_policy,
@@ -24,6 +19,11 @@ from sollold.policies import (
     queue_rules,
     reply_limits,
 )
+from sollold.log import Level
+from sollold.nodes.own import OwnAddresses
+from sollold.nodes.probe import Prober
+from sollold.nodes.registry import Registry
+from sollold.nodes.tls import TlsContexts
 from sollold.routing.admission import Admission
 from sollold.routing.dispatch import Dispatcher
 from sollold.routing.pools import Pools
@@ -38,8 +38,8 @@ from sollold.web.inference import InferenceApi
 from sollold.wire.cors import OriginPolicy
 
 if TYPE_CHECKING:
+    from sollold.compose.reload import Fresh
     from sollold.config import Config
-    from sollold.reload import Fresh
 
 
 class Owners(msgspec.Struct, frozen=True, kw_only=True):

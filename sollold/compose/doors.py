@@ -19,8 +19,8 @@ from sollold.web.server import ServerRunner
 if TYPE_CHECKING:
     import socket
 
-    from sollold.build import Built
-    from sollold.listeners import Listeners
+    from sollold.compose.build import Built
+    from sollold.compose.listeners import Listeners
 
 _CLIENT_USER_TIMEOUT_S = 120.0
 _KEEPALIVE_S = 75.0
