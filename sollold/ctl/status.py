@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sollold.api_types import (
+        ConfigInfo,
         CoordinatorSummary,
         Outcomes,
         Problem,
@@ -170,9 +171,18 @@ def _facts(
     if history:
         yield "History", history
     if status.config is not None:
-        path, loaded = status.config.path, status.config.loaded_ms
-        when = "" if loaded is None else f", loaded {words.age(loaded)} ago"
-        yield "Config", _home(path) + when if path else "defaults, no file"
+        yield from _config(status.config)
+
+
+def _config(config: ConfigInfo) -> Iterator[tuple[str, str]]:
+    path, loaded = config.path, config.loaded_ms
+    when = "" if loaded is None else f", loaded {words.age(loaded)} ago"
+    yield "Config", _home(path) + when if path else "defaults, no file"
+    if config.waiting:
+        yield "", f"a restart is needed for {', '.join(config.waiting)}"
+    if config.refused:
+        yield "", f"not reloaded: {config.refused}"
+        yield "", "all of it: sollolctl config check"
 
 
 def _more_facts(status: StatusDocument) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from sollold.api_types import Node, NodeCounts, NodesDocument, Problem, Request, RequestsDocument
+from sollold.api_types import (
+    ConfigInfo,
+    Node,
+    NodeCounts,
+    NodesDocument,
+    Problem,
+    Request,
+    RequestsDocument,
+)
 from sollold.core.model import ModelKey, NodeKind, NodeState, Reason
 from sollold.ctl.status import _STATE_WORDS
 from sollold.events.types import (
@@ -386,6 +394,13 @@ def test_the_footer() -> None:
     assert text == (
         "sollold 0.4.0up 3duvloophistory in localRedis offPrometheus at /metricsAPI docs"
     )
+
+
+def test_the_footer_says_what_a_reload_left_undone() -> None:
+    config = ConfigInfo(path="/etc/sollold.toml", waiting=("listen.api",), refused="line 3 is bad")
+    text = Page(Canned(replace(DEGRADED, config=config))).panel("foot").text
+    assert "restart needed for listen.api" in text
+    assert "configuration not reloaded: line 3 is bad" in text
 
 
 # All panels ------------------------------------------------------------------------------------

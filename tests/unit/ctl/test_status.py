@@ -180,6 +180,23 @@ def test_next_steps_of_long_names_take_two_lines() -> None:
     ]
 
 
+def test_what_a_reload_left_undone_stands_under_the_configuration() -> None:
+    config = ConfigInfo(
+        path="/etc/sollold.toml",
+        waiting=("listen.api", "server.loop"),
+        refused="/etc/sollold.toml:3: queue.length: is not a number",
+    )
+    text = text_of(replace(HEALTHY, config=config), PIPE)
+    assert text.endswith(
+        """\
+  Config     /etc/sollold.toml
+             a restart is needed for listen.api, server.loop
+             not reloaded: /etc/sollold.toml:3: queue.length: is not a number
+             all of it: sollolctl config check
+"""
+    )
+
+
 def test_without_a_config_file_the_hint_is_a_command() -> None:
     text = text_of(replace(NOTHING_FOUND, config=None, looked_at=None), PIPE)
     assert "  add one         sollold --node http://HOST:PORT\n" in text
