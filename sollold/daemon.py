@@ -200,6 +200,7 @@ async def _serve(
         gc.collect()
         gc.freeze()
         await signals.asked.wait()
+        built.reloader.stop()
         notifier.stopping("finishing running requests")
         await doors.leave_to_successor()
         await _drain(built, notifier, signals, config)

@@ -29,6 +29,7 @@ from sollold.nodes.records import (
     probe_target,
 )
 from sollold.nodes.snapshot import Snapshot
+from sollold.nodes.tls import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,6 +139,10 @@ class Registry:
     def set_policy(self, policy: HealthPolicy) -> None:
         """Judge what is observed from now on by another policy. No await."""
         self.policy = policy
+
+    def trusts(self) -> set[Trust]:
+        """Return what the certificates of nodes have to be. No await."""
+        return {record.candidate.trust or Trust() for record in self._members}
 
     # Membership
 
