@@ -76,7 +76,7 @@ class Reloader:
         self._tasks: set[asyncio.Task[ReloadDocument]] = set()
         self._begun: Callable[[], object] = _nobody
         self._ended: Callable[[], object] = _nobody
-        self._is_stopped = False
+        self._stopped = asyncio.Event()
         self._ended_s = float("-inf")
 
     def watch(self, begun: Callable[[], object], ended: Callable[[], object]) -> None:
@@ -85,11 +85,11 @@ class Reloader:
 
     def stop(self) -> None:
         """Refuse what comes from now on, and what is under way: the daemon ends. No await."""
-        self._is_stopped = True
+        self._stopped.set()
 
     async def reload(self) -> ReloadDocument:
         """Reload; a caller that gives up does not end it for others."""
-        if self._is_stopped:
+        if self._stopped.is_set():
             return _stopped()
         if self._next is None:
             self._next = asyncio.create_task(self._take_turn(), name="reload")
@@ -107,12 +107,12 @@ class Reloader:
         async with self._turn:
             await asyncio.sleep(self._ended_s + _GAP_S - time.monotonic())
             self._next = None
-            if self._is_stopped:
+            if self._stopped.is_set():
                 return _stopped()
             self._begun()
             try:
                 fresh = await asyncio.to_thread(self._look)
-                return _stopped() if self._is_stopped else self._take(fresh)
+                return _stopped() if self._stopped.is_set() else self._take(fresh)
             except UnusableConfig as error:
                 return self._refuse(error.found)
             except Exception as error:
@@ -120,7 +120,7 @@ class Reloader:
                 return self._fail(error)
             finally:
                 self._ended_s = time.monotonic()
-                if not self._is_stopped:
+                if not self._stopped.is_set():
                     self._ended()
 
     def _look(self) -> Fresh:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from sollold.ctl.session import Session
 
-_RESTART = ("restart it", "systemctl --user restart sollold")
-
 
 def reload(session: Session) -> None:
     """Reload and print what changed.
@@ -32,12 +30,12 @@ def reload(session: Session) -> None:
         else:
             session.print_document(reply)
     elif not is_refused:
-        session.print(list(_lines(document)))
+        session.print(list(_lines(document, session.unit().systemctl("restart"))))
     if is_refused:
         raise _refusal(document, is_told=session.settings.is_json)
 
 
-def _lines(document: ReloadDocument) -> Iterator[str]:
+def _lines(document: ReloadDocument, restart: str) -> Iterator[str]:
     if document.live:
         yield f"reloaded: {_count(len(document.live), 'change')}"
         yield from (f"  {change.text}" for change in document.live)
@@ -47,7 +45,7 @@ def _lines(document: ReloadDocument) -> Iterator[str]:
     if document.restart:
         yield f"needs a restart: {_count(len(document.restart), 'change')}"
         yield from (f"  {change.text}" for change in document.restart)
-        yield hint_line(*_RESTART)
+        yield hint_line("restart it", restart)
     for note in document.notes:
         yield f"note: {note}"
 
@@ -56,6 +54,8 @@ def _refusal(document: ReloadDocument, *, is_told: bool) -> Failure:
     error = document.error
     message = "the configuration cannot be used" if error is None else error.message
     hints = tuple(("", problem.shown) for problem in document.problems)
+    if error is not None and error.hint and not hints:
+        hints = (("", error.hint),)
     failure = Failure(Exit.FAILED, "config", message, hints)
     failure.is_told = is_told
     return failure
