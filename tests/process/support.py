@@ -96,6 +96,11 @@ class Stream:
         assert self._answer, "the stream has no end"
         return self._answer[0]
 
+    def abort(self) -> None:
+        """Leave, whatever is still to come. May be called twice."""
+        self._client.hang_up()
+        self.close()
+
     def close(self) -> None:
         """Wait for its end, whatever it is. May be called twice."""
         self._thread.join(LIMIT_S)
