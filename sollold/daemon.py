@@ -28,6 +28,7 @@ from sollold.logs.hub import LogHub
 from sollold.nodes.own import find_own_addresses
 from sollold.system import notify, watchdog
 from sollold.system.activation import Passed, take_passed
+from sollold.system.netif import interfaces
 from sollold.system.notify import Notifier
 from sollold.tasks import Loops
 
@@ -93,8 +94,7 @@ class _Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     def read(self) -> LoadedConfig:
         """Read the configuration as at the start. May block."""
-        interfaces = find_own_addresses(frozenset()).interfaces
-        return load(msgspec.structs.replace(self.args, own_addresses=interfaces))
+        return load(msgspec.structs.replace(self.args, own_addresses=interfaces()))
 
 
 def _run_locked(loaded: LoadedConfig, dirs: Dirs, environment: _Environment) -> int:

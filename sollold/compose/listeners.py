@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from sollold.config import LAN_CONSENT, Address
 from sollold.config.address import is_loopback
-from sollold.nodes.own import normal_literal
 from sollold.system.dirs import prepare
 from sollold.system.listen import ListenError, bind_tcp, bind_unix, remove_unix
 from sollold.system.lock import InstanceLock
+from sollold.system.netif import normal_literal
 from sollold.web.facts import Bound
 
 if TYPE_CHECKING:

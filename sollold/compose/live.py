@@ -27,11 +27,12 @@ from sollold.nodes.probe import Prober
 from sollold.nodes.registry import Registry
 from sollold.nodes.tls import TlsContexts
 from sollold.nodes.tools import ProbeSettings
-from sollold.routing.admission import Admission, QueueRules
+from sollold.routing.admission import Admission
 from sollold.routing.dispatch import Dispatcher, DispatchSettings
 from sollold.routing.pools import Pools
 from sollold.routing.reporter import EventReporter
 from sollold.routing.steps import StepLog
+from sollold.routing.ticket import QueueRules
 from sollold.web.body import BodyStore
 from sollold.web.caller import ClientIdentity
 from sollold.web.catalogue import Catalogue

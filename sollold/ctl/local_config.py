@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sollold.config import LoadArgs, LoadedConfig, load
 from sollold.config.document import config_document
 from sollold.errors import ConfigError
-from sollold.nodes.own import find_own_addresses
 from sollold.system.dirs import find_dirs
+from sollold.system.netif import interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ def _load(environ: Mapping[str, str], file: Path | None) -> tuple[LoadedConfig |
         files=find_dirs(environ).config_files,
         config=file,
         environ=dict(environ),
-        own_addresses=find_own_addresses(frozenset()).interfaces,
+        own_addresses=interfaces(),
     )
     try:
         return load(args), []

@@ -22,6 +22,7 @@ from sollold.nodes.records import (
     PeerView,
     ProbeTarget,
     confirm_residents,
+    essence,
     is_plainly_up,
     judge,
     note_load,
@@ -389,21 +390,9 @@ class Registry:
 
     def _replace_residents(self, record: Record, residents: tuple[ResidentView, ...]) -> None:
         before, record.residents = record.residents, residents
-        if [_essence(r) for r in residents] == [_essence(r) for r in before]:
+        if [essence(r) for r in residents] == [essence(r) for r in before]:
             if residents != before:
                 self._snapshot.quiet.add(record.id)
             return
         self.changed(record)
         self._announcer.residents(record, before, self._clock())
-
-
-def _essence(resident: ResidentView) -> tuple[object, ...]:
-    """Return what routing looks at; a later end of its stay is no news."""
-    return (
-        resident.key,
-        resident.digest,
-        resident.context_length,
-        resident.size_bytes,
-        resident.size_vram_bytes,
-        resident.options,
-    )

@@ -54,7 +54,7 @@ def test_install_update_repair_and_uninstall(home: Path, tmp_path: Path, built: 
         first = succeed([_INSTALL, *listen], env=env)
         _assert_the_first_run_told_everything(home, first, node.port)
         files = _files(home)
-        update = [built.wheel, *listen]
+        update: list[str | Path] = [built.wheel, *listen]
         _assert_an_update_leaves_a_running_daemon_alone(home, tmp_path, env, node, update)
 
     assert _files(home) == files

@@ -41,7 +41,7 @@ class Lacking(Exception):
     """Root or a package is missing; the text says which."""
 
 
-_EXCUSES: dict[int | None, type[Exception]] = {77: NotPossible, 69: Lacking}
+_EXCUSES: dict[int, type[Exception]] = {77: NotPossible, 69: Lacking}
 """By the exit code of the script; any other is a fault."""
 
 
@@ -90,7 +90,7 @@ class Machine:
             self.close()
             raise
         if self._has_ended():
-            code = self._process.returncode if self._process is not None else None
+            code = self._process.returncode
             self.close()
             said = tail_text(self.log_path, 5).strip()
             if code in _EXCUSES:
