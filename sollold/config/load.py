@@ -176,10 +176,19 @@ def _add_hosts(merged: Merged) -> list[Problem]:
         return []
     nodes: tuple[Node, ...] = merged.values.get(("nodes",), ())
     found, problems = read_hosts(FilePath(file), _places(nodes))
+    problems = [_named(problem, merged) for problem in problems]
     for index, (_, origin) in enumerate(found, start=len(nodes)):
         merged.origins["nodes", index] = merged.origins["nodes", index, "url"] = origin
     merged.values[("nodes",)] = (*nodes, *(node for node, _ in found))
     return problems
+
+
+def _named(problem: Problem, merged: Merged) -> Problem:
+    """Blame a hosts file that cannot be read on the key that names it."""
+    if problem.origin.line:
+        return problem
+    path: Path = ("discovery", "hosts_file")
+    return Problem(merged.origins[path], path, f'"{problem.origin.where}" {problem.text}')
 
 
 def _places(nodes: tuple[Node, ...]) -> set[tuple[Address, str]]:

@@ -16,6 +16,7 @@ from sollold.config.keys import Key, Path, config_keys
 from sollold.config.locate import locate
 from sollold.config.predecessor import FLAGS, VARIABLES, variable_note
 from sollold.config.schema import NOT_YET
+from sollold.config.text import read_small
 from sollold.config.values import masked
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def file_layer(path: FilePath, *, is_required: bool) -> Layer | None:
     at_file = Layer(lambda _: Origin("file", str(path)))
     fault = text = ""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_small(path).decode("utf-8-sig")
         raw = tomllib.loads(text)
         layer = Layer(_file_locator(path, locate(text)))
         layer.add_table(raw)
