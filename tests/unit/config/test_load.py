@@ -442,3 +442,8 @@ def test_a_file_too_large_for_settings_is_refused(tmp_path: Path) -> None:
     line = only(tmp_path, "#" * (1024 * 1024 + 1))
     assert line.startswith("F: cannot be read: it has more than 1024 KiB")
     assert loaded(tmp_path, "#" * 1024 * 1024).config == Config()
+
+
+def test_a_table_that_stands_twice_is_named_as_it_is_written(tmp_path: Path) -> None:
+    assert "cannot declare [log] twice" in only(tmp_path, "[log]\n[log]\n")
+    assert "cannot declare [a.b] twice" in only(tmp_path, "[a.b]\n[a.b]\n")
