@@ -121,6 +121,17 @@ class ServiceManager:
         pairs = (line.partition("=") for line in done.output.splitlines())
         return {name: value for name, _, value in pairs}
 
+    def last_errors(self, unit: str) -> list[str]:
+        """Return what a unit that has just failed to start said; empty when nobody may tell."""
+        invocation = self.properties(unit, "InvocationID").get("InvocationID", "")
+        if not invocation:
+            return []
+        scope = [] if self.is_system else ["--user"]
+        field = f"_SYSTEMD_INVOCATION_ID={invocation}"
+        argv = ["journalctl", *scope, "-p", "err", "-o", "cat", "-n", "5", "--quiet", field]
+        lines = self._run(argv, self._environ, _ASK_S).output.splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
     def journal(self) -> str:
         """Return the command that shows what the daemon wrote."""
         return f"journalctl {'' if self.is_system else '--user '}-u sollold.service -n 20"
