@@ -64,7 +64,7 @@ class ServiceManager:
         self._environ = {**environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0"}
         self._run = run
         self._linger_dir = linger_dir
-        self._system_units = system_units
+        self.system_units = system_units
         runtime = Path(f"/run/user/{os.getuid()}")
         # After `su` nothing names it, though it may be there.
         if "XDG_RUNTIME_DIR" not in environ and runtime.is_dir():
@@ -79,7 +79,7 @@ class ServiceManager:
     def units(self) -> Path:
         """Where units of a person with this manager belong."""
         if self.is_system:
-            return self._system_units
+            return self.system_units
         config = self._environ.get("XDG_CONFIG_HOME", "")
         base = Path(config) if config.startswith("/") else Path.home() / ".config"
         return base / "systemd" / "user"

@@ -233,6 +233,11 @@ def status(session: Session, manager: ServiceManager) -> bool:
     return state.active == "active"
 
 
+def is_only_of_the_system(manager: ServiceManager) -> bool:
+    """Whether the machine has the service, and the user who asks has none."""
+    return not _exists(manager.units / SERVICE) and _exists(manager.system_units / SERVICE)
+
+
 def daemon_argv() -> list[str]:
     """Return the command that starts the daemon which this program came with."""
     python = Path(sys.executable)

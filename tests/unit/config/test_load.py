@@ -447,3 +447,8 @@ def test_a_file_too_large_for_settings_is_refused(tmp_path: Path) -> None:
 def test_a_table_that_stands_twice_is_named_as_it_is_written(tmp_path: Path) -> None:
     assert "cannot declare [log] twice" in only(tmp_path, "[log]\n[log]\n")
     assert "cannot declare [a.b] twice" in only(tmp_path, "[a.b]\n[a.b]\n")
+
+
+def test_a_nodes_key_outside_of_nodes_is_told_where_it_belongs(tmp_path: Path) -> None:
+    line = only(tmp_path, "[listen]\nurl = 'http://gpu-1'\n")
+    assert line.startswith("F:2: listen.url: unknown key; nodes have it: write [[nodes]] in the")

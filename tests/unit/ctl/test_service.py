@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -395,6 +396,37 @@ def test_status_names_a_socket_that_does_not_listen(
     assert run(["service", "status", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["socket_active"] == state
+
+
+def test_root_is_told_of_the_service_of_the_system_when_there_is_no_other(
+    fake: Fake, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    units = tmp_path / "system"
+    units.mkdir()
+    (units / "sollold.service").touch()
+    made = functools.partial(ServiceManager, system_units=units)
+    monkeypatch.setattr("sollold.ctl.manager.ServiceManager", made)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    run(["service", "status"])
+    assert "sollold.service (system)" in capsys.readouterr().out
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    run(["service", "status"])
+    assert "sollold.service (user)" in capsys.readouterr().out
+
+
+def test_help_lists_only_options_that_mean_something(capsys: Captured) -> None:
+    for words in (["service"], ["service", "install"], ["service", "status"]):
+        assert run([*words, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert "--json" in said
+        assert not {"--sort", "--columns", "--url", "--watch"} & set(said.split())
+
+
+def test_help_cuts_no_sentence(capsys: Captured) -> None:
+    assert run(["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "on any mistake the old one stays." in said
+    assert "..." not in said.partition("Commands:")[2].partition("Options:")[0]
 
 
 def test_status_of_what_does_not_run_is_exit_code_1(fake: Fake, capsys: Captured) -> None:
