@@ -629,7 +629,7 @@ holder = find_holder("127.0.0.1", int(sys.argv[1]))
 if holder is not None and holder.is_ollama:
     port = free_port(11436)
     print(holder.pid or "-", holder.unit or "-", holder.is_user_unit, f"127.0.0.1:{port}")
-    print(moving_steps(holder, port))' "$port")
+    print(moving_steps(holder, port, file=sys.argv[2]))' "$port" "$config")
   [[ $found ]] || return 0
   local pid unit is_user target
   read -r pid unit is_user target <<<"${found%%$'\n'*}"

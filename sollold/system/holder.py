@@ -6,18 +6,27 @@ import contextlib
 import socket
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
 from sollold.system.netif import parse_ip
 from sollold.system.unit import unit_in
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _ASK_S = 1.0
 _REPLY_BYTES = 4096
 _CONTAINER_PROXIES = ("docker-proxy", "rootlessport", "conmon", "pasta", "slirp4netns")
 _NEW_PORT = 11436
 """Where to move an Ollama; 11435 belongs to the Ollama desktop app."""
+
+
+_UNIT = "ollama.service"
+_UNIT_FOLDERS = tuple(
+    Path(folder, "systemd/system") for folder in ("/etc", "/usr/local/lib", "/usr/lib", "/lib")
+)
 
 
 class Holder(NamedTuple):
@@ -56,14 +65,24 @@ def find_holder(host: str, port: int) -> Holder | None:
     return Holder(pid, name, is_ollama, unit, is_user_unit)
 
 
-def moving_steps(holder: Holder, port: int = 0) -> str:
+def moving_steps(
+    holder: Holder,
+    port: int = 0,
+    *,
+    file: str = "sollold.toml",
+    unit_folders: Sequence[Path] = _UNIT_FOLDERS,
+) -> str:
     """Say how to move an Ollama to another port and use it from there."""
     target = f"127.0.0.1:{port or free_port(_NEW_PORT)}"
-    move = _container_steps(target) if holder.is_container else _service_steps(holder, target)
+    move = (
+        _container_steps(target)
+        if holder.is_container
+        else _service_steps(holder, target, unit_folders)
+    )
     lines = [
         "sollold answers in Ollama's place, so that Ollama has to move to another port:",
         *move,
-        "  3. write in sollold.toml:",
+        f"  3. write in {file}:",
         "       [[nodes]]",
         f'       url = "http://{target}"',
         "  4. start sollold again",
@@ -89,9 +108,14 @@ def free_port(first: int) -> int:
     return first
 
 
-def _service_steps(holder: Holder, target: str) -> list[str]:
+def _service_steps(holder: Holder, target: str, unit_folders: Sequence[Path]) -> list[str]:
+    by_hand = f"OLLAMA_HOST={target} ollama serve"
+    # Whose process it is, the system may keep to itself: then the unit that is there is meant.
+    is_there = any((folder / _UNIT).exists() for folder in unit_folders)
+    if not holder.unit and not is_there:
+        return ["  1. stop it where it was started", f"  2. start it again: {by_hand}"]
     systemctl = "systemctl --user" if holder.is_user_unit else "sudo systemctl"
-    unit = holder.unit or "ollama.service"
+    unit = holder.unit or _UNIT
     steps = [
         f"  1. {systemctl} edit {unit}",
         "     and write there:",
@@ -100,7 +124,7 @@ def _service_steps(holder: Holder, target: str) -> list[str]:
         f"  2. {systemctl} restart {unit}",
     ]
     if not holder.unit:
-        steps.append(f"     (started by hand: stop it, then OLLAMA_HOST={target} ollama serve)")
+        steps.append(f"     (started by hand: stop it, then {by_hand})")
     return steps
 
 

@@ -211,10 +211,16 @@ def on_ollama_port(holder: Holder) -> AddressTaken:
     return caught.value
 
 
-def test_the_steps_fit_how_the_ollama_was_started() -> None:
-    by_hand = moving_steps(Holder(None, "", is_ollama=True), 11436)
-    assert "sudo systemctl edit ollama.service" in by_hand
-    assert "started by hand: stop it, then OLLAMA_HOST=127.0.0.1:11436 ollama serve" in by_hand
+def test_the_steps_fit_how_the_ollama_was_started(tmp_path: Path) -> None:
+    unknown = Holder(None, "", is_ollama=True)
+    by_hand = moving_steps(unknown, 11436, file="/x/sollold.toml", unit_folders=[tmp_path])
+    assert "systemctl" not in by_hand
+    assert "start it again: OLLAMA_HOST=127.0.0.1:11436 ollama serve" in by_hand
+    assert "write in /x/sollold.toml:" in by_hand
+    (tmp_path / "ollama.service").touch()
+    either = moving_steps(unknown, 11436, unit_folders=[tmp_path])
+    assert "sudo systemctl edit ollama.service" in either
+    assert "started by hand: stop it, then OLLAMA_HOST=127.0.0.1:11436 ollama serve" in either
     user = moving_steps(Holder(1, "ollama", True, "my-ollama.service", True), 11436)
     assert "systemctl --user edit my-ollama.service" in user
     assert "sudo" not in user
