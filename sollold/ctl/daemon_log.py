@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sollold.api_types import LogLine, LogsDocument
-from sollold.ctl import words
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.logs import clock_text
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

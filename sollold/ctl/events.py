@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sollold.api_types import EventLine, NodesDocument
-from sollold.ctl import words
 from sollold.ctl.actions import node_id
 from sollold.ctl.client import DEFAULT_API
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.logs import event_line, query_time
 from sollold.ctl.table import split_filter
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,9 +17,10 @@ from sollold.ctl.models import (
     model_lines,
     models_summary,
 )
-from sollold.ctl.names import natural, resolve
+from sollold.ctl.names import resolve
 from sollold.ctl.showing import show
 from sollold.ctl.views import ScreenView
+from sollold.words.names import natural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sollold.ctl import words
-from sollold.ctl.names import natural
 from sollold.ctl.screen import pad, width_of
 from sollold.ctl.status import LABEL_WIDTH
 from sollold.ctl.table import Column, Layout, number_column, render, text_column
+from sollold.words import figures as words
+from sollold.words.names import natural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

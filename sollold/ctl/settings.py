@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec import json as msgjson
 
 from sollold.api_config import ConfigDocument
-from sollold.ctl import words
 from sollold.ctl.client import Reply
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.lists import ListView
 from sollold.ctl.showing import show as show_view
 from sollold.ctl.table import Column, split_filter, text_column
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,6 +12,7 @@ from sollold.core.names import display_of
 from sollold.events.query import Filter
 from sollold.events.ring import rfc3339
 from sollold.routing.record import Outcome, Phase
+from sollold.words.states import badness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
 
 _WINDOW_MS = 300_000.0
 _HOUR_MS = 3_600_000.0
-_BADNESS = {
-    NodeState.DOWN: 0,
-    NodeState.UNKNOWN: 1,
-    NodeState.SLOW: 2,
-    NodeState.DRAINING: 3,
-    NodeState.UP: 4,
-}
 _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.INTERRUPTED)
 
 
@@ -281,7 +275,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _worst_first(nodes: Iterable[NodeView]) -> list[NodeView]:
-    return sorted(nodes, key=lambda node: (_BADNESS[node.state], node.id))
+    return sorted(nodes, key=lambda node: (badness(node.state.value), node.id))
 
 
 def _is_bad(node: NodeView) -> bool:

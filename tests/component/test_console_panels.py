@@ -18,7 +18,6 @@ from sollold.api_types import (
     RequestsDocument,
 )
 from sollold.core.model import ModelKey, NodeKind, NodeState, Reason
-from sollold.ctl.status import _STATE_WORDS
 from sollold.events.types import (
     FallbackTriggered,
     ModelLoaded,
@@ -31,7 +30,6 @@ from sollold.events.types import (
     RouteDecision,
     TaskQueued,
 )
-from sollold.web.console import words
 from sollold.web.console.anchors import Anchors
 from sollold.web.console.contents import CONTENTS
 from sollold.web.console.view import COLUMNS, View
@@ -79,12 +77,6 @@ def test_the_header_says_the_state_first() -> None:
     head = Page(Canned(NOTHING_FOUND)).panel("head")
     assert head.one("p", class_="verdict").text == "Cannot serveno nodes found yet"
     assert len(head.all("p", class_="verdict-slow")) == 1
-
-
-def test_the_words_for_states_are_those_of_the_command_line() -> None:
-    assert {key: word.lower() for key, word in words.STATE_WORDS.items()} == _STATE_WORDS
-    assert tuple(NodeState)
-    assert set(words.STATES) == {state.value for state in NodeState}
 
 
 @pytest.mark.parametrize(

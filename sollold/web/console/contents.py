@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sollold.api_types import Node, Request
-from sollold.ctl import words as ctl_words
-from sollold.ctl.status import glyph_state
 from sollold.web.console import events, words
+from sollold.words import figures
+from sollold.words.states import DAEMON_WORDS, glyph_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,19 +106,22 @@ def head(now: Snapshot, view: View) -> dict[str, Any]:
     status = now.status
     return {
         "status": status,
-        "word": words.STATE_WORDS.get(status.state, status.state),
+        "word": _word(status).capitalize(),
         "mark": glyph_state(status),
         "usable": status.nodes.up + status.nodes.slow,
         "oldest": now.since("oldest", status.requests.oldest_ms),
     }
 
 
+def _word(status: StatusDocument) -> str:
+    return DAEMON_WORDS.get(status.state, status.state)
+
+
 def title(now: Snapshot) -> tuple[str, str]:
     """Return the page's title and the state whose shape its icon has."""
     status = now.status
     problems = len(status.problems)
-    word = words.STATE_WORDS.get(status.state, status.state).lower()
-    prefix = ctl_words.plural(problems, "problem") if problems else word
+    prefix = figures.plural(problems, "problem") if problems else _word(status)
     is_well = status.state == "serving"
     return ("sollold" if is_well else f"{prefix} · sollold"), glyph_state(status)
 
@@ -177,7 +180,7 @@ def loaded(now: Snapshot, view: View) -> dict[str, Any]:
     for node in tellers:
         for item in node.residents:
             name = str(item.entry.get("name", item.key))
-            size = ctl_words.gigabytes(item.size_bytes) if item.size_bytes else "loaded"
+            size = figures.gigabytes(item.size_bytes) if item.size_bytes else "loaded"
             cells.setdefault(name, {})[node.id] = size
             for other in tellers:
                 if item.key in other.models:

@@ -40,6 +40,17 @@ def waited(ms: float | None) -> str:
     return f"{int(ms / 1000)} s" if ms < 60_000 else _long(ms)
 
 
+def lasting(ms: float) -> str:
+    """Return how long something has lasted, to be read at leisure: `31 s`, `4 min`, `3h 12m`."""
+    seconds = max(0, int(ms / 1000))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d"
+
+
 def age(ms: float | None) -> str:
     """Return a rough age in one unit: `1s`, `4m`, `2h`, `3d`."""
     if ms is None:
