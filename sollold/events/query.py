@@ -30,6 +30,7 @@ _RANGE_KEYS = frozenset({"n", "follow", "since", "until"})
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DEFAULT_COUNT = 50
+_OWN_ID = "r-"
 _MAX_COUNT = 10_000
 
 
@@ -86,6 +87,14 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
                 or any(_is_request(event.request_id, wanted) for wanted in self.requests)
             )
         )
+
+    def requests_among(self, ids: Mapping[str, object]) -> set[str]:
+        """Return which of the ids are among the requests asked for."""
+        found = {wanted for wanted in self.requests if wanted in ids}
+        for wanted in self.requests:
+            if wanted.startswith(_OWN_ID):
+                found.update(name for name in ids if name.startswith(wanted))
+        return found
 
 
 EVERYTHING = Filter()
@@ -185,4 +194,4 @@ def _is_request(request_id: str | None, wanted: str) -> bool:
     if request_id is None:
         return False
     # Only ids of our own making may be shortened; a client's "job-1" must not find "job-12".
-    return request_id == wanted or (wanted.startswith("r-") and request_id.startswith(wanted))
+    return request_id == wanted or (wanted.startswith(_OWN_ID) and request_id.startswith(wanted))

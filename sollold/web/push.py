@@ -110,10 +110,15 @@ class Audience:
 
 
 def check_origin(request: web.Request) -> None:
-    """Refuse pages of other sites: a browser sends cookies and reads answers over WebSockets."""
+    """Refuse pages of other sites: a browser lets any page open WebSockets and send forms.
+
+    The scheme is not compared: behind a proxy that ends TLS the page is at `https` while the
+    request comes as `http`, and a page of the same host and port on the other scheme is the same
+    operator's.
+    """
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-        raise web.HTTPForbidden(reason="this page may not listen to events")
+        raise web.HTTPForbidden(reason="pages of other sites may not ask this of sollold")
 
 
 def add_headers(response: web.StreamResponse, request: web.Request) -> None:

@@ -19,7 +19,8 @@ _SOFTWARE = {
     "rpc_backend": "rpc-server",
 }
 _BACKENDS = {"llama": "llama_server", "coord": "coordinator", "rpc_backend": "rpc"}
-_FOREVER_S = 50 * 365 * 86400
+FOREVER_S = 50 * 365 * 86400
+"""What Ollama calls never is centuries away."""
 
 
 def duration(ms: float | None) -> str:
@@ -172,7 +173,7 @@ def left_until(expires_at: str | None, now: datetime) -> str:
     if end is None:
         return UNKNOWN
     seconds = (end - now).total_seconds()
-    if seconds > _FOREVER_S:
+    if seconds > FOREVER_S:
         return "stays"
     return f"{age(seconds * 1000)} left" if seconds > 0 else "unloading"
 

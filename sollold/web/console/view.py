@@ -135,6 +135,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Return the address of this view with some fields changed."""
         return View(**{**self._fields(), **changes}).query
 
+    def only(self, names: Iterable[str]) -> View:
+        """Return a view with these fields of this one alone."""
+        return View(**{name: getattr(self, name) for name in names})
+
     @property
     def column(self) -> SortBy | None:
         """What is sorted by; None: worst first."""

@@ -32,9 +32,19 @@ def element_id(prefix: str, name: str) -> str:
     return f"{prefix}-{digest}"
 
 
-def clock(at_s: float) -> str:
-    """Return a time of day where the daemon is."""
-    return f"{datetime.fromtimestamp(at_s, UTC).astimezone():%H:%M:%S}"
+def clock(at_s: float, now_s: float | None = None) -> str:
+    """Return a time where the daemon is, with the day unless that is the day of `now_s`."""
+    at = datetime.fromtimestamp(at_s, UTC).astimezone()
+    now = None if now_s is None else datetime.fromtimestamp(now_s, UTC).astimezone()
+    if now is not None and at.date() == now.date():
+        return f"{at:%H:%M:%S}"
+    year = "" if now is not None and at.year == now.year else f" {at.year}"
+    return f"{at.day} {at:%b}{year} {at:%H:%M:%S}"
+
+
+def left(ms: float) -> str:
+    """Return how long a model stays in memory."""
+    return f"{figures.lasting(ms)} left" if ms > 0 else "unloading"
 
 
 def count(number: int | None) -> str | Markup:
@@ -51,6 +61,7 @@ FILTERS: dict[str, Callable[..., object]] = {
     "age": figures.lasting,
     "clock": clock,
     "count": count,
+    "left": left,
     "duration": lambda ms: share(figures.duration(ms), ms),
     "rate": lambda value: DASH if value is None else f"{value:,.1f}",
     "gb": lambda size: share(figures.gigabytes(size), size),
