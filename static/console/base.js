@@ -8,6 +8,7 @@ const Sollold = {};
 (() => {
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
+  const ANNOUNCE_MS = 10000;
   // What one script decides and others heed.
   const state = { isPaused: false, pausedMs: 0, isStale: false };
 

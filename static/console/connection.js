@@ -91,7 +91,9 @@
     const isBack = hasWorked && !isPolling;
     try {
       const asked = location.search;
-      const answer = await fetch(location.pathname + asked, { cache: "no-store" });
+      // A daemon that hangs takes the question and never answers.
+      const signal = AbortSignal.timeout(STALE_MS);
+      const answer = await fetch(location.pathname + asked, { cache: "no-store", signal });
       if (!answer.ok) throw new Error(String(answer.status));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       isPolling = true;

@@ -338,6 +338,16 @@ async def test_other_sites_may_not_look() -> None:
             assert refused.value.status == 403
         async with lab.session.ws_connect("/ws/console", headers={"Origin": lab.url}) as socket:
             assert (await socket.receive_json())["type"] == "hello"
+        # Behind a proxy that ends TLS the page is at https.
+        behind = {"Origin": lab.url.replace("http:", "https:")}
+        async with lab.session.ws_connect("/ws/console", headers=behind) as socket:
+            assert (await socket.receive_json())["type"] == "hello"
+        # One that Ollama's API lets in.
+        headers = {"Origin": "http://localhost:1"}
+        for method, path in (("POST", "/api/v1/reload"), ("GET", "/ws/console")):
+            async with lab.session.request(method, path, headers=headers) as answer:
+                assert answer.status == 403
+                assert "pages of other sites may not ask this of sollold" in await answer.text()
         async with lab.session.get("/ws/console") as answer:
             assert answer.status == 400
 

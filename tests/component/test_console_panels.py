@@ -52,6 +52,7 @@ from tests.unit.ctl.documents import (
 
 if TYPE_CHECKING:
     from sollold.core.model import NodeView, ResidentView
+    from sollold.events.ring import Record
 
 HOSTILE = "<script>alert('x')</script>\"'&\u202e\x1b[2J\n{{ 7*7 }}"
 LONG = "a-node-name-of-sixty-characters-as-somebody-surely-gives-one"
@@ -444,6 +445,51 @@ def test_what_changed() -> None:
     ]
     text = Page().panel("changes").one("p", class_="empty").text
     assert text == "Nothing has changed since the start."
+
+
+def test_changes_are_looked_for_among_new_events_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = published()
+    before = page.html("changes")
+    asked: list[int] = []
+    real = page.bus.ring.newest
+
+    def newest(n: int) -> list[Record]:
+        asked.append(n)
+        return real(n)
+
+    monkeypatch.setattr(page.bus.ring, "newest", newest)
+    assert page.html("changes") == before
+    page.bus.publish(NodeLeft(node="far", reason="gone"))
+    assert page.panel("changes").one("ol").all("li")[0].one("b").text == "far"
+    assert asked == [0, 1]
+    for number in range(60):
+        page.bus.publish(NodeLeft(node=f"far-{number}", reason="gone"))
+    assert len(page.panel("changes").one("ol").all("li")) == 40
+
+
+def test_who_waits_for_whom_is_worked_out_once_for_all_panels() -> None:
+    asked: list[str] = []
+    given: list[object] = []
+
+    class Counted(Canned):
+        def waits(self) -> list[object]:
+            asked.append("waits")
+            return []
+
+        def nodes(self, waits: object = None) -> NodesDocument:
+            given.append(waits)
+            return NODES
+
+        def requests(self, waits: object = None) -> RequestsDocument:
+            given.append(waits)
+            return NO_REQUESTS
+
+    page = Page(Counted())
+    now = page.panels.look()
+    for name in ("nodes", "requests"):
+        page.panels.render(name, View(), now, is_live=True)
+    assert asked == ["waits"]
+    assert given == [[], []]
 
 
 def test_the_footer() -> None:
