@@ -20,24 +20,16 @@ _PATH = "/api/v1/logs"
 _JOURNAL = "journalctl --user -u sollold"
 _SYSTEM_JOURNAL = "journalctl -u sollold"
 _SYSTEM_RUNTIME = "/run/sollold/"
-_ALL = "10000"
 _STYLES = {"error": "failure", "critical": "failure", "warning": "slow", "debug": "dim"}
 
 
-def logs(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
+def logs(session: Session, query: Mapping[str, str]) -> None:
     """Print the lines that are kept."""
+    reply = _get(session, query)
     if session.settings.is_json:
-        if grep:
-            message = "--grep does not go with --json without -f"
-            raise Failure(Exit.USAGE, "usage", message)
-        session.print_document(_get(session, query))
+        session.print_document(reply)
         return
-    wanted = {**query, "n": _ALL} if grep else query
-    count = int(query["n"])
-    lines = [
-        line for line in _get(session, wanted).document(LogsDocument).lines if _fits(line, grep)
-    ]
-    shown = lines[-count:] if count else []
+    shown = reply.document(LogsDocument).lines
     session.print([log_line(line, session) for line in shown])
     if not shown:
         session.note(f"No line fits. Older ones: {_journal(session)}")
@@ -45,7 +37,7 @@ def logs(session: Session, query: Mapping[str, str], *, grep: str | None) -> Non
         session.note(f"Older lines: {_journal(session)}")
 
 
-def follow(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
+def follow(session: Session, query: Mapping[str, str]) -> None:
     """Print the last lines and then every new one, until interrupted.
 
     Raises:
@@ -54,8 +46,6 @@ def follow(session: Session, query: Mapping[str, str], *, grep: str | None) -> N
     try:
         for reply in session.lines(_PATH, {**query, "follow": "1"}):
             line = reply.document(LogLine)
-            if not _fits(line, grep):
-                continue
             if session.settings.is_json:
                 session.print_document(reply)
             else:
@@ -82,12 +72,6 @@ def _get(session: Session, query: Mapping[str, str]) -> Reply:
         return session.get(_PATH, query)
     except Failure as failure:
         raise _with_journal(failure, session) from failure
-
-
-def _fits(line: LogLine, grep: str | None) -> bool:
-    if not grep or line.dropped is not None:
-        return True
-    return grep.casefold() in f"{line.level} {line.source}: {line.message}".casefold()
 
 
 def _with_journal(failure: Failure, session: Session) -> Failure:

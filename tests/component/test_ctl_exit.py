@@ -128,7 +128,6 @@ def test_1_and_7_when_it_refuses(
         ("models", "--sort", "none"),
         ("logs", "--level", "info"),
         ("logs", "--daemon", "--model", "x"),
-        ("logs", "--json", "--grep", "x"),
         ("logs", "--watch"),
         ("check", "--watch"),
         ("config", "show", "--watch"),

@@ -139,9 +139,6 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> object:
         (["ps"], PS_TEXT),
         (["ps", "-q", "--sort", "-name"], "qwen2.5:14b\nllama3.1:8b\n"),
         (["logs", "--daemon", "--utc"], LINES_TEXT),
-        (["logs", "--daemon", "--utc", "-n", "1"], LINES_TEXT.splitlines()[1] + "\n"),
-        (["logs", "--daemon", "--utc", "--grep", "PI-5"], LINES_TEXT.splitlines()[0] + "\n"),
-        (["logs", "--grep", "PI-5 up", "-q"], None),
         (
             ["config", "show"],
             CONFIG_TEXT,
@@ -163,12 +160,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> object:
     ],
 )
 def test_words(
-    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str], args: list[str], text: str | None
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str], args: list[str], text: str
 ) -> None:
     assert run(args) == 0
-    shown = capsys.readouterr().out
-    if text is not None:
-        assert shown == text
-    else:
-        assert "pi-5 up -> down" in shown
-        assert "failover" not in shown
+    assert capsys.readouterr().out == text
