@@ -153,7 +153,7 @@ async def build(
         edge=edge,
         catalogue=catalogue,
         inference=inference,
-        control=ControlApi(documents=documents, fleet=know.registry.fleet),
+        control=ControlApi(documents, fleet=know.registry.fleet, turns=audience.turns),
         audience=audience,
         console=console,
         parts=(
@@ -162,7 +162,7 @@ async def build(
             static,
             Viewer(static),
             ReloadApi(reloader.reload),
-            make_inventory(know, flow),
+            make_inventory(know, flow, audience.turns),
             ConfigurationApi(lambda: reloader.loaded),
         ),
         metrics=metrics if config.metrics.enabled else None,

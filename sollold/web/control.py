@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from sollold import api_types
 from sollold.errors import NodeNotFound
 from sollold.web.answer import json_answer
 from sollold.web.context import CONTEXT
+from sollold.web.nearest import nearest
 from sollold.web.route import Parameter, Route
 
 if TYPE_CHECKING:
@@ -18,19 +18,16 @@ if TYPE_CHECKING:
 
     from sollold.core.model import Fleet
     from sollold.web.documents import Documents
+    from sollold.web.turns import Turns
 
 
 class ControlApi:
-    """Handlers of the daemon's own documents and streams."""
+    """Handlers of the documents about the daemon, its nodes and its requests."""
 
-    def __init__(
-        self,
-        *,
-        documents: Documents,
-        fleet: Callable[[], Fleet],
-    ) -> None:
+    def __init__(self, documents: Documents, *, fleet: Callable[[], Fleet], turns: Turns) -> None:
         self._documents = documents
         self._fleet = fleet
+        self._turns = turns
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -99,9 +96,8 @@ class ControlApi:
         document = self._documents.node(name)
         if document is None:
             known = [node.id for node in self._fleet().nodes]
-            near = difflib.get_close_matches(name, known, n=1)
-            if near:
-                request[CONTEXT].hint = f"did you mean '{near[0]}'?"
+            near = await nearest(name, known, self._turns)
+            request[CONTEXT].hint = None if near is None else f"did you mean '{near}'?"
             raise NodeNotFound(f"no node '{name[:100]}'")
         return json_answer(document)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import msgspec
 from aiohttp import web
 
 from sollold.api_reload import ReloadDocument
+from sollold.web.answer import json_answer
 from sollold.web.route import Route
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class ReloadApi:
                 summary="Read the configuration anew; 422 lists what is wrong with it",
                 tag="State",
                 answer=ReloadDocument,
+                statuses=(200, _REFUSED),
             )
         ]
 
@@ -41,9 +42,7 @@ class ReloadApi:
         _refuse_other_sites(request)
         document = await self._reload()
         status = _REFUSED if document.result == "refused" else 200
-        response = web.Response(body=msgspec.json.encode(document), status=status)
-        response.headers["Content-Type"] = "application/json; charset=utf-8"
-        return response
+        return json_answer(document, status=status)
 
 
 def _refuse_other_sites(request: web.Request) -> None:

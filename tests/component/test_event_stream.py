@@ -26,6 +26,7 @@ from sollold.events.types import NodeLeft
 from sollold.web.context import CONTEXT, Context
 from sollold.web.events import EventApi
 from sollold.web.push import MAX_LISTENERS, Audience
+from tests.component.held import held_while
 from tests.component.lab import IN_ORDER, Lab
 from tests.fakes.faults import Fault, FaultKind
 
@@ -352,26 +353,6 @@ def fill(lab: Lab, count: int, text: str = "x" * 2000) -> None:
     """Publish events that are long, as decisions among many nodes are."""
     for number in range(count):
         lab.built.bus.publish(NodeLeft(reason=f"{number} {text}", node=f"n{number % 10}"))
-
-
-async def held_while(lab: Lab, path: str) -> tuple[float, bytes]:
-    """Return for how long at most the loop was held meanwhile, and the answer."""
-    worst_s, is_over = 0.0, False
-
-    async def watch() -> None:
-        nonlocal worst_s
-        before = time.perf_counter()
-        while not is_over:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            worst_s, before = max(worst_s, now - before), now
-
-    watcher = asyncio.create_task(watch())
-    async with lab.session.get(path) as answer:
-        pieces = [piece async for piece in answer.content.iter_any()]
-    is_over = True
-    await watcher
-    return worst_s, b"".join(pieces)
 
 
 @pytest.mark.parametrize("more", ["", "&grep=9%20X", "&node!=n1"])

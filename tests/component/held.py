@@ -1,0 +1,30 @@
+"""For how long an answer holds the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.component.lab import Lab
+
+
+async def held_while(lab: Lab, path: str) -> tuple[float, bytes]:
+    """Return for how long at most the loop was held meanwhile, and the answer."""
+    worst_s, is_over = 0.0, False
+
+    async def watch() -> None:
+        nonlocal worst_s
+        before = time.perf_counter()
+        while not is_over:
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            worst_s, before = max(worst_s, now - before), now
+
+    watcher = asyncio.create_task(watch())
+    async with lab.session.get(path) as answer:
+        pieces = [piece async for piece in answer.content.iter_any()]
+    is_over = True
+    await watcher
+    return worst_s, b"".join(pieces)
