@@ -9,9 +9,9 @@ import msgspec
 from sollold.api_types import EventLine, NodesDocument
 from sollold.ctl import words
 from sollold.ctl.actions import node_id
-from sollold.ctl.client import DEFAULT_API
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.logs import event_line, query_time
+from sollold.ctl.places import DEFAULT_API
 from sollold.ctl.table import split_filter
 
 if TYPE_CHECKING:

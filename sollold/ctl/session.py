@@ -11,8 +11,9 @@ from threading import Timer
 from typing import TYPE_CHECKING
 
 from sollold.api_types import ErrorBody, ErrorDocument, encode
-from sollold.ctl.client import Client, endpoints
+from sollold.ctl.client import Client
 from sollold.ctl.failure import Exit, Failure, PipeClosed
+from sollold.ctl.places import endpoints
 from sollold.ctl.screen import detect
 from sollold.ctl.status import hint_line
 from sollold.wire.visible import visible
