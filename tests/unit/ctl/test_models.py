@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from msgspec.structs import replace
@@ -73,8 +73,22 @@ nodes[0].tier  5                    default
 
 
 def table(screen: Screen) -> str:
-    lines = render(MODELS.models, model_columns(screen), Layout(), screen)
+    lines = render(MODELS.models, model_columns(UTC), Layout(), screen)
     return "".join(f"{line}\n" for line in lines)
+
+
+def test_times_are_the_readers() -> None:
+    east = timezone(timedelta(hours=9))
+    model = replace(MODELS.models[0], modified_at="2026-11-20T22:05:59.123456789Z")
+    shown = {
+        zone: "\n".join(render([model], model_columns(zone), Layout(is_wide=True), Screen()))
+        for zone in (UTC, east)
+    }
+
+    assert "2026-11-20 22:05 " in shown[UTC]
+    assert "2026-11-21 07:05 " in shown[east]
+    unknown = replace(model, modified_at=None)
+    assert model_columns(UTC)[7].text(unknown) == "-"
 
 
 def test_the_list_of_models() -> None:
