@@ -108,7 +108,7 @@ async def test_a_model_whose_holder_is_gone() -> None:
         found = await model_of(lab, OTHER.name)
         assert found.next is not None
         assert found.next.node is None
-        assert found.next.reason.text == "n2 is not available"
+        assert found.next.reason.text.startswith("n2 is down: connection refused")
         assert found.copies[0].left_out is not None
         assert (found.copies[0].left_out.code, found.copies[0].is_loaded) == ("down", None)
         assert (await sollolctl(lab, "check", "--model", OTHER.name)) == (6, "cannot_serve\n")
@@ -185,7 +185,7 @@ async def test_thousands_of_models_do_not_hold_the_loop(path: str) -> None:
             assert len(names) == 4000
             assert names == sorted(names)
         # In one go it takes several times as long.
-        assert worst_s < 0.05
+        assert worst_s < 0.1
 
 
 async def test_what_was_meant_is_found_among_few_and_among_many() -> None:
