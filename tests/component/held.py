@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 async def held_while(lab: Lab, path: str) -> tuple[float, bytes]:
-    """Return what one turn of the loop took at most meanwhile, in time of its thread, and the answer."""
+    """Return what one turn of the loop took at most, in its thread's time, and the answer."""
     worst_s, is_over = 0.0, False
 
     async def watch() -> None:
