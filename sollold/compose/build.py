@@ -39,6 +39,7 @@ from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.edge import Edge
+from sollold.web.events import EventApi
 from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.loglines import LogApi
 from sollold.web.metrics import Metrics
@@ -152,17 +153,16 @@ async def build(
         edge=edge,
         catalogue=catalogue,
         inference=inference,
-        control=ControlApi(
-            documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience
-        ),
+        control=ControlApi(documents, fleet=know.registry.fleet, turns=audience.turns),
         audience=audience,
         console=console,
         parts=(
+            EventApi(bus, audience),
             LogApi(hub, audience),
             static,
             Viewer(static),
             ReloadApi(reloader.reload),
-            make_inventory(know, flow),
+            make_inventory(know, flow, audience.turns),
             ConfigurationApi(lambda: reloader.loaded),
         ),
         metrics=metrics if config.metrics.enabled else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sollold.api_reload import ConfigChange, ConfigProblem, ReloadDocument
+from sollold.api_reload import ConfigChange, ReloadDocument
 from sollold.api_types import ErrorBody
 from sollold.config import (
     ConfigDiff,
@@ -24,7 +24,7 @@ from sollold.config import (
     diff,
     with_live,
 )
-from sollold.config.keys import path_text
+from sollold.config.document import problem_document
 from sollold.events.ring import rfc3339
 from sollold.events.types import ConfigReloaded
 from sollold.nodes.sources import Found, StaticSources
@@ -162,7 +162,7 @@ class Reloader:
         return ReloadDocument(
             at=rfc3339(time.time()),
             result="refused",
-            problems=tuple(_problem(problem) for problem in problems),
+            problems=tuple(problem_document(problem) for problem in problems),
             error=ErrorBody(
                 code="config", message=message, hint="mend what is listed, then reload again"
             ),
@@ -185,20 +185,6 @@ def _texts(changes: Sequence[Change]) -> str:
 
 def _change(change: Change) -> ConfigChange:
     return ConfigChange(key=change.key, old=change.old, new=change.new, text=str(change))
-
-
-def _problem(problem: Problem) -> ConfigProblem:
-    origin = problem.origin
-    text, remedy = problem.parts
-    return ConfigProblem(
-        source=origin.source,
-        where=origin.where,
-        line=origin.line or None,
-        key=path_text(problem.path) or None,
-        text=text,
-        remedy=remedy,
-        shown=str(problem),
-    )
 
 
 def _nobody() -> None:

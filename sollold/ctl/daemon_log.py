@@ -19,25 +19,16 @@ if TYPE_CHECKING:
 _PATH = "/api/v1/logs"
 _JOURNAL = "journalctl --user -u sollold"
 _SYSTEM_JOURNAL = "journalctl -u sollold"
-_SYSTEM_RUNTIME = "/run/sollold/"
-_ALL = "10000"
 _STYLES = {"error": "failure", "critical": "failure", "warning": "slow", "debug": "dim"}
 
 
-def logs(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
+def logs(session: Session, query: Mapping[str, str]) -> None:
     """Print the lines that are kept."""
+    reply = _get(session, query)
     if session.settings.is_json:
-        if grep:
-            message = "--grep does not go with --json without -f"
-            raise Failure(Exit.USAGE, "usage", message)
-        session.print_document(_get(session, query))
+        session.print_document(reply)
         return
-    wanted = {**query, "n": _ALL} if grep else query
-    count = int(query["n"])
-    lines = [
-        line for line in _get(session, wanted).document(LogsDocument).lines if _fits(line, grep)
-    ]
-    shown = lines[-count:] if count else []
+    shown = reply.document(LogsDocument).lines
     session.print([log_line(line, session) for line in shown])
     if not shown:
         session.note(f"No line fits. Older ones: {_journal(session)}")
@@ -45,7 +36,7 @@ def logs(session: Session, query: Mapping[str, str], *, grep: str | None) -> Non
         session.note(f"Older lines: {_journal(session)}")
 
 
-def follow(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
+def follow(session: Session, query: Mapping[str, str]) -> None:
     """Print the last lines and then every new one, until interrupted.
 
     Raises:
@@ -54,8 +45,6 @@ def follow(session: Session, query: Mapping[str, str], *, grep: str | None) -> N
     try:
         for reply in session.lines(_PATH, {**query, "follow": "1"}):
             line = reply.document(LogLine)
-            if not _fits(line, grep):
-                continue
             if session.settings.is_json:
                 session.print_document(reply)
             else:
@@ -84,12 +73,6 @@ def _get(session: Session, query: Mapping[str, str]) -> Reply:
         raise _with_journal(failure, session) from failure
 
 
-def _fits(line: LogLine, grep: str | None) -> bool:
-    if not grep or line.dropped is not None:
-        return True
-    return grep.casefold() in f"{line.level} {line.source}: {line.message}".casefold()
-
-
 def _with_journal(failure: Failure, session: Session) -> Failure:
     """Return the failure with the place where the log outlives the daemon."""
     if failure.exit_code != Exit.UNREACHABLE:
@@ -103,5 +86,5 @@ def _with_journal(failure: Failure, session: Session) -> Failure:
 def _journal(session: Session) -> str:
     """Return how to read the journal of the unit that answers, or would."""
     endpoint = session.client.endpoint
-    is_system = endpoint is not None and endpoint.host.startswith(_SYSTEM_RUNTIME)
+    is_system = endpoint is not None and endpoint.is_system
     return _SYSTEM_JOURNAL if is_system else _JOURNAL

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from sollold.api_reload import ReloadDocument
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.status import hint_line
+from sollold.words.figures import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sollold.ctl.places import Endpoint
     from sollold.ctl.session import Session
-
-_RESTART = ("restart it", "systemctl --user restart sollold")
 
 
 def reload(session: Session) -> None:
@@ -32,22 +32,22 @@ def reload(session: Session) -> None:
         else:
             session.print_document(reply)
     elif not is_refused:
-        session.print(list(_lines(document)))
+        session.print(list(_lines(document, session.client.endpoint)))
     if is_refused:
         raise _refusal(document, is_told=session.settings.is_json)
 
 
-def _lines(document: ReloadDocument) -> Iterator[str]:
+def _lines(document: ReloadDocument, endpoint: Endpoint | None) -> Iterator[str]:
     if document.live:
-        yield f"reloaded: {_count(len(document.live), 'change')}"
+        yield f"reloaded: {plural(len(document.live), 'change')}"
         yield from (f"  {change.text}" for change in document.live)
     else:
         files = ", ".join(document.files) or "defaults"
         yield f"reloaded, nothing {'else ' if document.restart else ''}changed: {files}"
     if document.restart:
-        yield f"needs a restart: {_count(len(document.restart), 'change')}"
+        yield f"needs a restart: {plural(len(document.restart), 'change')}"
         yield from (f"  {change.text}" for change in document.restart)
-        yield hint_line(*_RESTART)
+        yield hint_line("restart it", _restart(endpoint))
     for note in document.notes:
         yield f"note: {note}"
 
@@ -61,5 +61,8 @@ def _refusal(document: ReloadDocument, *, is_told: bool) -> Failure:
     return failure
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _restart(endpoint: Endpoint | None) -> str:
+    """Return how to restart the daemon that answered, as far as its address tells."""
+    if endpoint is None or endpoint.scheme != "unix":
+        return "where it runs, with: systemctl --user restart sollold, or without --user"
+    return f"{'sudo systemctl' if endpoint.is_system else 'systemctl --user'} restart sollold"

@@ -1,6 +1,7 @@
 """What the bus keeps: an event with its number, time and origin, and the ring of the last ones.
 
-A record makes its JSON at most once, and only when somebody listens or asks.
+JSON is made only when somebody listens or asks. What is kept does not keep it: the ring would hold
+many times its size. Readers that listen share it while it is on its way to them.
 """
 
 from __future__ import annotations
@@ -50,15 +51,13 @@ class Record(msgspec.Struct, gc=False, eq=False):
     at_s: float
     event: EventBase
     origin: Origin
-    encoded: bytes | None = None
+
+    def shared(self) -> SharedRecord:
+        """Return the record for readers that listen; its JSON is made once for all of them."""
+        return SharedRecord(self.seq, self.at_s, self.event, self.origin)
 
     def json(self) -> bytes:
         """Return the event as one JSON object, without a line end."""
-        if self.encoded is None:
-            self.encoded = self._encode()
-        return self.encoded
-
-    def _encode(self) -> bytes:
         event, origin = self.event, self.origin
         head = Head(
             seq=self.seq,
@@ -75,6 +74,18 @@ class Record(msgspec.Struct, gc=False, eq=False):
         if seed_fields:
             parts.append(encode(seed_fields))
         return b"{" + b",".join(part[1:-1] for part in parts) + b"}"
+
+
+class SharedRecord(Record, gc=False, eq=False):
+    """A record on its way to readers."""
+
+    encoded: bytes | None = None
+
+    def json(self) -> bytes:
+        """Return the event as one JSON object, without a line end."""
+        if self.encoded is None:
+            self.encoded = Record.json(self)
+        return self.encoded
 
 
 class Ring:
@@ -110,6 +121,10 @@ class Ring:
     def oldest_s(self) -> float | None:
         """Wall-clock time of the oldest record; None when there is none."""
         return self._records[0].at_s if self._records else None
+
+    def all(self) -> list[Record]:
+        """Return every record, oldest first."""
+        return list(self._records)
 
     def last(
         self,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-from aiohttp import web
-
 from sollold.api_reload import ReloadDocument
+from sollold.web.answer import json_answer
 from sollold.web.push import check_origin
 from sollold.web.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
 
 _REFUSED = 422
 
@@ -33,6 +33,7 @@ class ReloadApi:
                 summary="Read the configuration anew; 422 lists what is wrong with it",
                 tag="State",
                 answer=ReloadDocument,
+                statuses=(200, _REFUSED),
             )
         ]
 
@@ -41,6 +42,4 @@ class ReloadApi:
         check_origin(request)
         document = await self._reload()
         status = _REFUSED if document.result == "refused" else 200
-        response = web.Response(body=msgspec.json.encode(document), status=status)
-        response.headers["Content-Type"] = "application/json; charset=utf-8"
-        return response
+        return json_answer(document, status=status)

@@ -503,22 +503,3 @@ async def test_a_loop_that_fails_lets_its_pages_connect_again(
         await lab.until(lambda: not lab.built.console.hub.is_running)
         async with watching(lab) as again:
             assert "n1" in again.panels["nodes"]
-
-
-async def test_what_one_viewer_costs() -> None:
-    """Print the share of a core that a page costs while nothing happens and under traffic."""
-    async with Lab([FakeNode() for _ in range(20)]) as lab:
-        seconds = 3.0
-
-        async def used() -> float:
-            start = time.process_time()
-            await asyncio.sleep(seconds)
-            return (time.process_time() - start) / seconds
-
-        alone = await used()
-        async with watching(lab) as watcher:
-            reader = asyncio.create_task(watcher.quiet(60))
-            watched = await used()
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        print(f"idle: {alone:.1%} of a core without a page, {watched:.1%} with one")

@@ -538,7 +538,7 @@ def test_names_from_the_network_are_text(name: str) -> None:
     read(html)
     if name != "head":
         assert "\\u202e" in read(html).text
-        assert "\\x1b[2J\\x0a{{ 7*7 }}" in read(html).text
+        assert "\\x1b[2J\\n{{ 7*7 }}" in read(html).text
     assert "<script" not in hostile().html(name, "filter=<script>&request=<script>&sort=<")
 
 

@@ -15,13 +15,14 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from sollold import __version__
+from sollold.web.answer import add_headers
 from sollold.web.console import messages
 from sollold.web.console.contents import CONTENTS
 from sollold.web.console.events import CHANGE_KINDS, is_wanted, wanted
 from sollold.web.console.panels import view_of
 from sollold.web.console.view import View
 from sollold.web.console.viewer import Frame, Viewer
-from sollold.web.push import add_headers, check_origin
+from sollold.web.push import check_origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -52,11 +52,13 @@ def test_a_clock_that_stepped_back_hides_nothing() -> None:
     assert numbers(ring_of(10, 11, 5, 6, 12).last(10, None, 10)) == [1, 2, 5]
 
 
-def test_json_is_made_once() -> None:
+def test_json_is_made_once_for_all_readers_and_not_kept_with_the_record() -> None:
     record = Record(1, 0.0, NodeLeft(reason="gone"), ORIGIN)
+    shared = record.shared()
 
-    assert record.encoded is None
-    assert record.json() is record.json()
+    assert shared.json() is shared.json()
+    assert shared.json() == record.json()
+    assert record.json() is not record.json()
 
 
 def test_times_are_utc_with_milliseconds() -> None:
