@@ -118,6 +118,7 @@ set_paths() {
   # A link to the newest of $data/venvs, so that an update takes nothing from under a running daemon.
   venv=$data/venv
   shipped=$data/shipped.toml
+  written=$data/written
 }
 
 # Root's own folder is on nobody's PATH, this one on everybody's.
@@ -206,6 +207,7 @@ given_file() {
 
 install() {
   check_links
+  check_old_layout
   require_packages
   check_python
   run mkdir -p "$data"
@@ -286,6 +288,15 @@ check_links() {
   done
 }
 
+# An environment that is no link cannot be exchanged under those who run from it.
+check_old_layout() {
+  local pids
+  [[ -d $venv && ! -L $venv ]] || return 0
+  pids=$(users_of "$venv" | paste -sd' ')
+  [[ ! $pids ]] || die "the sollold that runs (pid $pids) was installed by an older install.sh and needs \
+the files in $venv. Stop it, then run this again; nothing was changed"
+}
+
 is_our_link() { [[ $(readlink "$bin/$1" 2>/dev/null) == "$venv/bin/$1" ]]; }
 
 link_commands() {
@@ -301,20 +312,23 @@ link_commands() {
 # Each installation is a folder of its own: pip never touches files that a running daemon may
 # still import, and an interrupted installation leaves the one before in place.
 make_environment() {
-  if [[ -d $venv && ! -L $venv ]]; then
-    run mkdir -p "$data/venvs"
-    run mv "$venv" "$data/venvs/$(next_number)"
-  fi
   local number
   number=$(next_number)
   environment=$data/venvs/$number
   say "Installing $package into $environment, with what it needs from the package index"
   run mkdir -p "$data/venvs"
-  [[ $dry_run ]] || trap 'rm -rf "$environment"' EXIT
+  [[ $dry_run ]] || trap undo_environment EXIT
   run "$python" -m venv "$environment"
   run "$environment/bin/python" -m pip install --quiet "${package}[fast]"
   run_quietly "$environment/bin/sollold" --version
   add_demo_parts
+}
+
+old_layout=
+
+undo_environment() {
+  rm -rf "$environment" "$venv.new"
+  if [[ $old_layout && -d $old_layout && ! -e $venv ]]; then mv -T "$old_layout" "$venv"; fi
 }
 
 next_number() {
@@ -328,6 +342,10 @@ next_number() {
 
 switch_environment() {
   run ln -sfn "venvs/${environment##*/}" "$venv.new"
+  if [[ -d $venv && ! -L $venv ]]; then
+    old_layout=$data/venvs/$(next_number)
+    run mv -T "$venv" "$old_layout"
+  fi
   run mv -T "$venv.new" "$venv"
   [[ $dry_run ]] || trap - EXIT
 }
@@ -350,6 +368,11 @@ users_of() {
   grep -lsF -f - "${files[@]}" <<<"$real/" | cut -d/ -f3 | sort -un || true
 }
 
+users_of_all() {
+  local folder
+  for folder in "$venv" "$data"/venvs/*; do users_of "$folder"; done | sort -un | paste -sd' '
+}
+
 # The processes of every environment but the one that is linked.
 users_of_others() {
   local folder
@@ -365,19 +388,18 @@ write_config() {
   local new changed=
   new=$(installed_config)
   if [[ -e $shipped ]] && ! cmp -s "$shipped" "$new"; then changed=yes; fi
+  read_written
   may_edit=yes
   if [[ ! -e $config && ! -L $config ]]; then
     say "Configuration: $config"
-    put "$new" "$config"
-  elif cmp -s "$config" "$new"; then
-    say "Configuration kept as it is: $config"
-  elif [[ ! -L $config ]] && cmp -s "$config" "$shipped"; then
-    say "Configuration brought up to date, nobody had edited it: $config"
-    put "$new" "$config"
+    own_listen='' own_consent='' own_node=''
+    put_config "$new"
+  elif is_unedited "$new"; then
+    update_config "$new"
   else
     may_edit=
     say "Configuration kept as it is: $config"
-    if [[ $changed ]]; then
+    if [[ $changed ]] && ! cmp -s "$config" "$new"; then
       say "The defaults have changed; the new file is beside it: $config.new"
       run cp "$new" "$config.new"
     fi
@@ -385,11 +407,77 @@ write_config() {
   run cp "$new" "$shipped"
 }
 
-# Written under another name first: an interruption leaves no half a file behind.
-put() {
-  run mkdir -p "$(dirname "$2")"
-  run cp "$1" "$2.part"
-  run mv "$2.part" "$2"
+# What this script wrote last: the digest of the file, and what is not as in the defaults.
+read_written() {
+  local key value
+  own_digest='' own_listen='' own_consent='' own_node=''
+  [[ -r $written ]] || return 0
+  while read -r key value; do
+    case $key in
+      digest) own_digest=$value ;;
+      listen) own_listen=$value ;;
+      consent) own_consent=$value ;;
+      node) own_node=$value ;;
+    esac
+  done <"$written"
+}
+
+# A link leads to a file that is kept elsewhere: that one is its owner's.
+is_unedited() {
+  [[ ! -L $config ]] || return 1
+  [[ $(digest "$config") != "$own_digest" ]] || return 0
+  cmp -s "$config" "$1" || cmp -s "$config" "$shipped" || return 1
+  # Whoever put the defaults back wants them.
+  own_listen='' own_consent='' own_node=''
+}
+
+digest() { sha256sum <"$1" | cut -d' ' -f1; }
+
+update_config() {
+  if compose "$1" | cmp -s - "$config"; then
+    say "Configuration kept as it is: $config"
+  else
+    say "Configuration brought up to date, nobody had edited it: $config"
+    put_config "$1"
+  fi
+}
+
+# The defaults with what was asked for.
+compose() {
+  local script=
+  if [[ $own_listen ]]; then script+="s|^#api = .*|api = \"$own_listen\"|;"; fi
+  if [[ $own_consent ]]; then script+="s|^#lan_without_keys = .*|lan_without_keys = \"$consent\"|;"; fi
+  sed -e "$script" "$1"
+  [[ $own_node ]] || return 0
+  printf '\n# The Ollama of this machine, on its new port.\n[[nodes]]\nurl = "http://%s"\n' "$own_node"
+}
+
+put_config() {
+  if [[ $dry_run ]]; then
+    run mkdir -p "$(dirname "$config")"
+    run cp "$1" "$config"
+    return
+  fi
+  write_part "$1"
+  take_part
+}
+
+# Under another name first: an interruption leaves no half a file behind.
+write_part() {
+  mkdir -p "$(dirname "$config")"
+  rm -f "$config.part"
+  if [[ -e $config ]]; then
+    (umask 077; : >"$config.part")
+    chown --reference="$config" "$config.part"
+    chmod --reference="$config" "$config.part"
+  fi
+  compose "$1" >>"$config.part"
+}
+
+take_part() {
+  mv "$config.part" "$config"
+  printf '%s\n' "digest $(digest "$config")" "listen $own_listen" "consent $own_consent" \
+    "node $own_node" >"$written"
 }
 
 # The installed package's own copy, so that a wheel brings the file that fits it.
@@ -409,12 +497,10 @@ set_listen() {
   elif [[ $dry_run ]]; then
     say "would write into $config: ${lines[*]}"
   elif [[ $may_edit ]]; then
-    local line script=''
-    for line in "${lines[@]}"; do script+="s|^#${line%% *} = .*|$line|;"; done
-    sed -e "$script" "$config" >"$config.part"
-    check_part
+    own_listen=$listen own_consent=$has_consent
+    change_config
   else
-    regret "$config is edited and stays as it is. Write there, below [listen]:
+    regret "$(why_kept). Write there, below [listen]:
 $(printf '  %s\n' "${lines[@]}")"
   fi
 }
@@ -424,14 +510,24 @@ has_lines() {
   for line in "$@"; do grep -qxsF -- "$line" "$config" || return 1; done
 }
 
+why_kept() {
+  if [[ -L $config ]]; then
+    echo "$config is a link and stays as it is"
+  else
+    echo "$config is edited and stays as it is"
+  fi
+}
+
 # A change that would make the configuration wrong is not made.
-check_part() {
+change_config() {
   local said
+  write_part "$shipped"
   if said=$("$venv/bin/sollold" --config "$config.part" --check-config 2>&1); then
-    mv "$config.part" "$config"
+    take_part
     say "Configuration changed as asked: $config"
   else
     rm -f "$config.part"
+    read_written
     regret "not written, the configuration would be wrong:
 $said"
   fi
@@ -508,11 +604,10 @@ move_ollama() {
   systemctl daemon-reload
   systemctl restart "$1"
   if [[ $may_edit ]]; then
-    { cat "$config"; printf '\n# The Ollama of this machine, on its new port.\n[[nodes]]\nurl = "http://%s"\n' "$2"; } \
-      >"$config.part"
-    check_part
+    own_node=$2
+    change_config
   else
-    regret "$config is edited and stays as it is. Write there:
+    regret "$(why_kept). Write there:
   [[nodes]]
   url = \"http://$2\""
   fi
@@ -641,41 +736,81 @@ add_demo_parts() {
 # --- Uninstall ----------------------------------------------------------------------------------
 
 uninstall() {
-  local command drop_in pids
-  uninstall_service
-  for command in sollold sollolctl; do
-    if is_our_link "$command"; then run rm -f "$bin/$command"; fi
-  done
-  if [[ -L $venv ]]; then run rm -f "$venv"; fi
-  pids=$(users_of_others)
-  run rm -rf "$venv" "$venv.new" "$data/venvs" "$data/demo"
-  run rm -f "$shipped" "$config.new"
-  if [[ -d $data ]]; then run rmdir --ignore-fail-on-non-empty "$data"; fi
-  if [[ -d $cache/demo ]]; then
-    run rm -rf "$cache/demo"
-    run rmdir --ignore-fail-on-non-empty "$cache"
+  local drop_in
+  if [[ -d $data ]]; then lock; fi
+  if uninstall_service; then
+    remove_installation
+  else
+    say "The environment and the commands stay, the service may need them."
   fi
   if [[ -e $config ]]; then say "Left in place: $config"; fi
   for drop_in in /etc/systemd/system/*.d/sollold.conf; do
     if [[ -e $drop_in ]]; then say "Left in place, keeps an Ollama on another port: $drop_in"; fi
   done
+}
+
+remove_installation() {
+  local command pids
+  for command in sollold sollolctl; do
+    if is_our_link "$command"; then run rm -f "$bin/$command"; fi
+  done
+  pids=$(users_of_all)
+  run rm -rf "$venv" "$venv.new" "$data/venvs" "$data/demo"
+  run rm -f "$shipped" "$written" "$config.new"
+  if [[ -d $data ]]; then run rmdir --ignore-fail-on-non-empty "$data"; fi
+  if [[ -d $cache/demo ]]; then
+    run rm -rf "$cache/demo"
+    run rmdir --ignore-fail-on-non-empty "$cache"
+  fi
   if [[ $pids ]]; then say "Still running, please end it: sollold (pid $pids)"; fi
   if [[ ! $dry_run ]]; then say "Uninstalled."; fi
 }
 
+# Fails when a service may be left that needs the environment.
 uninstall_service() {
   local unit units=()
-  for unit in sollold.service sollold.socket; do
-    if [[ -e $unit_dir/$unit ]]; then units+=("$unit_dir/$unit"); fi
+  for unit in sollold.socket sollold.service; do
+    if [[ -e $unit_dir/$unit || -L $unit_dir/$unit ]]; then units+=("$unit"); fi
   done
   ((${#units[@]})) || return 0
+  if ! "$venv/bin/python" "$venv/bin/sollolctl" --version >/dev/null 2>&1; then
+    say "The environment is broken; the service is removed without it."
+    remove_units "${units[@]}"
+    return
+  fi
   if ! service uninstall; then
-    # The environment is broken.
-    for unit in "${units[@]}"; do run rm -f "$unit" "$unit_dir"/*.wants/"${unit##*/}"; done
+    regret "the service could not be removed: see above, then run this again"
+    return 1
   fi
   for unit in "${units[@]}"; do
-    if [[ ! $dry_run && -e $unit ]]; then say "Left in place, it was edited: $unit"; fi
+    if [[ ! $dry_run && -e $unit_dir/$unit ]]; then say "Left in place, it was edited: $unit_dir/$unit"; fi
   done
+}
+
+# Only what nobody has changed since sollolctl wrote it.
+remove_units() {
+  local unit
+  for unit in "$@"; do
+    if ! is_as_written "$unit_dir/$unit"; then
+      regret "$unit_dir/$unit is not as it was written and stays; stop its service and remove it"
+      return 1
+    fi
+  done
+  if command -v systemctl >/dev/null && "${systemctl[@]}" show --property=Version >/dev/null 2>&1; then
+    if ! run "${systemctl[@]}" disable --now "$@"; then
+      regret "the service could not be stopped: see above, then run this again"
+      return 1
+    fi
+  fi
+  for unit in "$@"; do run rm -f "$unit_dir/$unit" "$unit_dir"/*.wants/"$unit"; done
+  if command -v systemctl >/dev/null; then "${systemctl[@]}" daemon-reload >/dev/null 2>&1 || true; fi
+}
+
+# As sollolctl seals it: the first line has the digest of the rest.
+is_as_written() {
+  local first
+  [[ ! -L $1 ]] && IFS= read -r first <"$1" || return 1
+  [[ $first == "# Written by sollolctl service install; sha256 of the rest: $(tail -n +2 "$1" | digest /dev/stdin)" ]]
 }
 
 main "$@"

@@ -28,6 +28,7 @@ from sollold.logs.hub import LogHub
 from sollold.nodes.own import find_own_addresses
 from sollold.system import notify, watchdog
 from sollold.system.activation import Passed, take_passed
+from sollold.system.netif import interfaces
 from sollold.system.notify import Notifier
 from sollold.tasks import Loops
 
@@ -93,8 +94,7 @@ class _Environment(msgspec.Struct, frozen=True, kw_only=True):
 
     def read(self) -> LoadedConfig:
         """Read the configuration as at the start. May block."""
-        interfaces = find_own_addresses(frozenset()).interfaces
-        return load(msgspec.structs.replace(self.args, own_addresses=interfaces))
+        return load(msgspec.structs.replace(self.args, own_addresses=interfaces()))
 
 
 def _run_locked(loaded: LoadedConfig, dirs: Dirs, environment: _Environment) -> int:
@@ -134,7 +134,7 @@ class Signals:
         self.asked = asyncio.Event()
         self.hurried = asyncio.Event()
         self.reload = asyncio.Event()
-        self._has_terminal = os.isatty(0)
+        self._terminals = _terminals()
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the signals from now on."""
@@ -150,10 +150,19 @@ class Signals:
 
     def on_hangup(self) -> None:
         """Reload; or stop, when the terminal that the daemon was started in is gone. No await."""
-        if self._has_terminal and not os.isatty(0):
+        if self._terminals - _terminals():
             self.on_stop()
         else:
             self.reload.set()
+
+
+def _terminals() -> set[str]:
+    """Return what a terminal is to this process; one that hung up is nothing any more."""
+    found = {"input"} if os.isatty(0) else set()
+    with contextlib.suppress(OSError):
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+        found.add("control")
+    return found
 
 
 async def _run(loaded: LoadedConfig, listeners: Listeners, environment: _Environment) -> int:
@@ -200,6 +209,7 @@ async def _serve(
         gc.collect()
         gc.freeze()
         await signals.asked.wait()
+        built.reloader.stop()
         notifier.stopping("finishing running requests")
         await doors.leave_to_successor()
         await _drain(built, notifier, signals, config)

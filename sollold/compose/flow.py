@@ -98,6 +98,10 @@ class Flow:
             settings=dispatch_settings(config),
         )
         metrics.watch(know.registry.fleet, self.admission, self.dispatcher)
+        self._follow(know, learner)
+
+    def _follow(self, know: Knowledge, learner: Learner) -> None:
+        """Have everybody told of nodes that come, go or change."""
         departures = _Departures(
             know.registry,
             know.rates,

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from sollold.config import LAN_CONSENT, Address
 from sollold.config.address import is_loopback
-from sollold.nodes.own import normal_literal
 from sollold.system.dirs import prepare
 from sollold.system.listen import ListenError, bind_tcp, bind_unix, remove_unix
 from sollold.system.lock import InstanceLock
+from sollold.system.netif import normal_literal
 from sollold.web.facts import Bound
 
 if TYPE_CHECKING:
@@ -42,12 +42,20 @@ class PassedTooWide(ListenError):
     exit_code = 78
 
 
+class PassedUnasked(ListenError):
+    """A passed socket is none that the configuration knows a use for."""
+
+    exit_code = 78
+
+
 class Listeners:
     """Listening sockets by purpose, and the lock that says we are the only one."""
 
     def __init__(self, config: Config, dirs: Dirs, passed: Sequence[Passed] = ()) -> None:
         self._stack = contextlib.ExitStack()
         self._passed = tuple(passed)
+        control = config.listen.control
+        self._control_path = Path(control) if isinstance(control, str) else dirs.control_socket
         self.api: list[socket.socket] = []
         self.console: list[socket.socket] = []
         self.metrics: list[socket.socket] = []
@@ -66,7 +74,8 @@ class Listeners:
                 self._sort(item, config)
             for into, addresses, setting in self._purposes.values():
                 self._bind(stack, into, addresses, setting)
-            self._bind_control(stack, config, dirs)
+            self._require_api()
+            self._bind_control(stack, config)
             self._stack = stack.pop_all()
 
     def is_passed(self, sock: socket.socket) -> bool:
@@ -92,7 +101,7 @@ class Listeners:
     def _sort(self, item: Passed, config: Config) -> None:
         """Find what a passed socket is for."""
         if item.sock.family == socket.AF_UNIX:
-            self.control.append(item.sock)
+            self._sort_unix(item, config)
             return
         own = Address(*_name(item.sock))
         _check_reach(own, config)
@@ -107,6 +116,30 @@ class Listeners:
                 *(item.place, setting, purpose),
             )
         self._purposes[purpose][0].append(item.sock)
+
+    def _sort_unix(self, item: Passed, config: Config) -> None:
+        if config.listen.control is False:
+            raise PassedUnasked(
+                f"{item.place} is passed by the service manager, and listen.control is false; "
+                "take it out of sollold.socket, or set listen.control to true"
+            )
+        if item.place != str(self._control_path):
+            _log.warning(
+                "%s, passed by the service manager, is not listen.control (%s); it is served like "
+                "it. Write the same path there and in sollold.socket",
+                *(item.place, self._control_path),
+            )
+        self.control.append(item.sock)
+
+    def _require_api(self) -> None:
+        """Refuse to start as nothing but a console."""
+        listeners, addresses, setting = self._purposes["api"]
+        if addresses and not listeners:
+            raise PassedUnasked(
+                f"nothing is left of {setting}: {', '.join(map(str, addresses))} is passed by the "
+                "service manager for something else; in sollold.socket take out "
+                "FileDescriptorName=, or write api there"
+            )
 
     def _is_listed(self, own: Address, purpose: str) -> bool:
         return any(_is_same(own, address) for address in self._purposes[purpose][1])
@@ -135,12 +168,10 @@ class Listeners:
                 return True
         return False
 
-    def _bind_control(self, stack: contextlib.ExitStack, config: Config, dirs: Dirs) -> None:
+    def _bind_control(self, stack: contextlib.ExitStack, config: Config) -> None:
         if config.listen.control is False:
             return
-        path = dirs.control_socket
-        if isinstance(config.listen.control, str):
-            path = Path(config.listen.control)
+        path = self._control_path
         if any(os.fsdecode(sock.getsockname()) == str(path) for sock in self.control):
             return
         self.control.append(stack.enter_context(bind_unix(path)))

@@ -10,8 +10,8 @@ from sollold.core.assign import AssignPolicy
 from sollold.core.estimate import Weights
 from sollold.core.health import HealthPolicy
 from sollold.nodes.tools import ProbeSettings
-from sollold.routing.admission import QueueRules
 from sollold.routing.dispatch import DispatchSettings
+from sollold.routing.ticket import QueueRules
 from sollold.web.inference import ReplyLimits
 from sollold.wire.cors import HostPolicy
 

@@ -32,11 +32,15 @@ from sollold.nodes.sources import Found, StaticSources
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sollold.api_config import ConfigProblem
     from sollold.config import Change
     from sollold.events.base import EventBase
     from sollold.web.facts import DaemonFacts
 
 _log = logging.getLogger(__name__)
+
+_GAP_S = 0.25
+"""From the end of a reload to the next, at least: those who come meanwhile share that one."""
 
 
 class Fresh(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,13 +77,21 @@ class Reloader:
         self._tasks: set[asyncio.Task[ReloadDocument]] = set()
         self._begun: Callable[[], object] = _nobody
         self._ended: Callable[[], object] = _nobody
+        self._stopped = asyncio.Event()
+        self._ended_s = float("-inf")
 
     def watch(self, begun: Callable[[], object], ended: Callable[[], object]) -> None:
         """Have `begun` called before each reload and `ended` after it."""
         self._begun, self._ended = begun, ended
 
+    def stop(self) -> None:
+        """Refuse what comes from now on, and what is under way: the daemon ends. No await."""
+        self._stopped.set()
+
     async def reload(self) -> ReloadDocument:
         """Reload; a caller that gives up does not end it for others."""
+        if self._stopped.is_set():
+            return _stopped()
         if self._next is None:
             self._next = asyncio.create_task(self._take_turn(), name="reload")
             self._tasks.add(self._next)
@@ -94,16 +106,23 @@ class Reloader:
 
     async def _take_turn(self) -> ReloadDocument:
         async with self._turn:
+            await asyncio.sleep(self._ended_s + _GAP_S - time.monotonic())
             self._next = None
+            if self._stopped.is_set():
+                return _stopped()
             self._begun()
             try:
                 fresh = await asyncio.to_thread(self._look)
+                return _stopped() if self._stopped.is_set() else self._take(fresh)
             except UnusableConfig as error:
                 return self._refuse(error.found)
-            else:
-                return self._take(fresh)
+            except Exception as error:
+                _log.exception("configuration not reloaded, the old one stays: a fault of sollold")
+                return self._fail(error)
             finally:
-                self._ended()
+                self._ended_s = time.monotonic()
+                if not self._stopped.is_set():
+                    self._ended()
 
     def _look(self) -> Fresh:
         """Read everything. May block.
@@ -136,12 +155,13 @@ class Reloader:
         _log.info("configuration reloaded: %s", _texts(live) or "nothing changed")
         if restart:
             _log.warning("what needs a restart stays as it was: %s", _texts(restart))
-        self._publish(
-            ConfigReloaded(
-                changed=tuple(str(change) for change in live),
-                restart=tuple(str(change) for change in restart),
+        if live or restart:
+            self._publish(
+                ConfigReloaded(
+                    changed=tuple(str(change) for change in live),
+                    restart=tuple(str(change) for change in restart),
+                )
             )
-        )
         return ReloadDocument(
             at=rfc3339(time.time()),
             result="applied" if live else "unchanged",
@@ -159,14 +179,27 @@ class Reloader:
             _log.error("%s", problem)
         self._facts.refused(f"{count}, the first: {problems[0]}")
         message = f"the configuration has {count}; the old one stays in force"
-        return ReloadDocument(
-            at=rfc3339(time.time()),
-            result="refused",
-            problems=tuple(problem_document(problem) for problem in problems),
-            error=ErrorBody(
-                code="config", message=message, hint="mend what is listed, then reload again"
-            ),
-        )
+        hint = "mend what is listed, then reload again"
+        shown = tuple(problem_document(problem) for problem in problems)
+        return _refused(ErrorBody(code="config", message=message, hint=hint), shown)
+
+    def _fail(self, error: Exception) -> ReloadDocument:
+        """Keep the configuration in force: sollold itself could not go on. No await."""
+        kind = type(error).__name__
+        self._facts.refused(f"a fault of sollold, {kind}; the log has the details")
+        message = f"a fault of sollold, {kind}; the old configuration stays in force"
+        hint = "the log has the details; please report them"
+        return _refused(ErrorBody(code="internal", message=message, hint=hint))
+
+
+def _stopped() -> ReloadDocument:
+    _log.info("configuration not reloaded: sollold is stopping")
+    message = "sollold is stopping; its successor reads the configuration"
+    return _refused(ErrorBody(code="draining", message=message, hint="start it again"))
+
+
+def _refused(error: ErrorBody, problems: tuple[ConfigProblem, ...] = ()) -> ReloadDocument:
+    return ReloadDocument(at=rfc3339(time.time()), result="refused", problems=problems, error=error)
 
 
 def _origins(old: LoadedConfig, new: LoadedConfig, waiting: Sequence[Change]) -> dict[str, Origin]:

@@ -81,7 +81,7 @@ def load(args: LoadArgs) -> LoadedConfig:
     problems = [problem for layer in layers for problem in layer.problems]
     merged = Merged(layers)
     _change_port(merged, args.flags)
-    _expand_paths(merged)
+    problems += _expand_paths(merged)
     problems += _add_hosts(merged)
     config = _drop_own_ollama_host(merged, args, notes)
     problems += _faults(config, merged, args)
@@ -121,24 +121,53 @@ def _change_port(merged: Merged, flags: Flags) -> None:
     merged.origins[path] = Origin("flag", "--port")
 
 
-def _expand_paths(merged: Merged) -> None:
+def _expand_paths(merged: Merged) -> list[Problem]:
     """Make paths absolute: `~` is the home, relative ones start at the file that names them."""
+    problems: list[Problem] = []
+
+    def absolute(value: str, path: Path) -> str:
+        try:
+            return _absolute(value, merged.origins[path])
+        except ValueError as exc:
+            problems.append(Problem(merged.origins[path], path, str(exc)))
+            merged.failed.add(path)
+            return ""
+
     for path, key in config_keys().items():
         value = merged.values.get(path)
         if key.is_path and isinstance(value, str) and value:
-            merged.values[path] = _absolute(value, merged.origins[path])
+            merged.values[path] = absolute(value, path)
+            if path in merged.failed:
+                del merged.values[path]
     nodes: list[Node] = list(merged.values.get(("nodes",), ()))
     for index, node in enumerate(nodes):
         if node.ca_file:
-            ca_file = _absolute(node.ca_file, merged.origins["nodes", index, "ca_file"])
+            ca_file = absolute(node.ca_file, ("nodes", index, "ca_file")) or None
             nodes[index] = msgspec.structs.replace(node, ca_file=ca_file)
     if nodes:
         merged.values[("nodes",)] = tuple(nodes)
+    return problems
 
 
 def _absolute(path: str, origin: Origin) -> str:
-    base = FilePath(origin.where).absolute().parent if origin.source == "file" else FilePath.cwd()
-    return str(base / FilePath(path).expanduser())
+    """Return an absolute path; the ValueError says what is wrong and the remedy."""
+    if "\0" in path:
+        raise ValueError("holds a NUL character; write a path without it")
+    try:
+        expanded = FilePath(path).expanduser()
+    except RuntimeError:
+        name = path.partition("/")[0]
+        text = f"starts with {name}, and that home cannot be found; write the path from / on"
+        raise ValueError(text) from None
+    try:
+        is_in_file = origin.source == "file"
+        base = FilePath(origin.where).absolute().parent if is_in_file else FilePath.cwd()
+    except OSError:
+        if expanded.is_absolute():
+            return str(expanded)
+        text = "is relative, and the current folder is gone; write the path from / on"
+        raise ValueError(text) from None
+    return str(base / expanded)
 
 
 def _add_hosts(merged: Merged) -> list[Problem]:

@@ -30,6 +30,9 @@ OTHER_PROGRAMS = frozenset({"SOLLOLD_URL", "SOLLOLD_KEY"})
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+_NUMBER = re.compile(r"[0-9_]+")
+_ROW_KEY = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
+_ROW_HEADER = re.compile(r"\s*\[+\s*([A-Za-z0-9_.-]+)\s*\]")
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -56,6 +59,9 @@ def file_layer(path: FilePath, *, is_required: bool) -> Layer | None:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         raw = tomllib.loads(text)
+        layer = Layer(_file_locator(path, locate(text)))
+        layer.add_table(raw)
+        return layer
     except FileNotFoundError:
         if not is_required:
             return None
@@ -68,10 +74,8 @@ def file_layer(path: FilePath, *, is_required: bool) -> Layer | None:
         at_file.problems.append(Problem(origin, (), "is not UTF-8 text; save it as UTF-8"))
     except tomllib.TOMLDecodeError as exc:
         at_file.problems.append(_syntax_problem(path, text, exc))
-    else:
-        layer = Layer(_file_locator(path, locate(text)))
-        layer.add_table(raw)
-        return layer
+    except (ValueError, RecursionError) as exc:
+        at_file.problems.append(_excess_problem(path, text, exc))
     if fault:
         at_file.problems.append(Problem(Origin("file", str(path)), (), fault))
     return at_file
@@ -198,6 +202,22 @@ def _syntax_problem(path: FilePath, text: str, exc: tomllib.TOMLDecodeError) -> 
     what = f"is not valid TOML: {message[:1].lower()}{message[1:]}"
     remedy = 'texts need quotes, lists need [ ], and each key stands once: key = "text"'
     return Problem(Origin("file", str(path), line, column), (), f"{what}; {remedy}")
+
+
+def _excess_problem(path: FilePath, text: str, exc: Exception) -> Problem:
+    """Say what is beyond reading: in the line that has the most of it, most probably."""
+    rows = text.splitlines()
+    if isinstance(exc, RecursionError):
+        what = "is nested too deep to be read; write it without so many brackets"
+        sizes = [row.count("[") + row.count("{") for row in rows]
+    else:
+        what = "has a number that is too long to be read; write a shorter one"
+        sizes = [max(map(len, _NUMBER.findall(row)), default=0) for row in rows]
+    at = sizes.index(max(sizes))
+    key = _ROW_KEY.match(rows[at])
+    headers = [found[1] for row in rows[:at] if (found := _ROW_HEADER.match(row))]
+    named = (*headers[-1:], key[1]) if key is not None else ()
+    return Problem(Origin("file", str(path), at + 1), named, what)
 
 
 def _unknown_variable(

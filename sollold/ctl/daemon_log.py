@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sollold.ctl.session import Session
 
 _PATH = "/api/v1/logs"
-_JOURNAL = "journalctl --user -u sollold"
-_SYSTEM_JOURNAL = "journalctl -u sollold"
 _STYLES = {"error": "failure", "critical": "failure", "warning": "slow", "debug": "dim"}
 
 
@@ -85,6 +83,4 @@ def _with_journal(failure: Failure, session: Session) -> Failure:
 
 def _journal(session: Session) -> str:
     """Return how to read the journal of the unit that answers, or would."""
-    endpoint = session.client.endpoint
-    is_system = endpoint is not None and endpoint.is_system
-    return _SYSTEM_JOURNAL if is_system else _JOURNAL
+    return session.unit().journal()

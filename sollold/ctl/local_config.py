@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sollold.config import LoadArgs, LoadedConfig, UnusableConfig, load
 from sollold.config.document import config_document, problem_document
-from sollold.nodes.own import find_own_addresses
 from sollold.system.dirs import find_dirs
+from sollold.system.netif import interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ def _load(
         files=find_dirs(environ).config_files,
         config=file,
         environ=dict(environ),
-        own_addresses=find_own_addresses(frozenset()).interfaces,
+        own_addresses=interfaces(),
     )
     try:
         return load(args), []

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sollold.ctl.places import Endpoint
     from sollold.ctl.session import Session
+    from sollold.system.unit import Unit
 
 
 def reload(session: Session) -> None:
@@ -32,12 +33,12 @@ def reload(session: Session) -> None:
         else:
             session.print_document(reply)
     elif not is_refused:
-        session.print(list(_lines(document, session.client.endpoint)))
+        session.print(list(_lines(document, restart_hint(session.client.endpoint, session.unit()))))
     if is_refused:
         raise _refusal(document, is_told=session.settings.is_json)
 
 
-def _lines(document: ReloadDocument, endpoint: Endpoint | None) -> Iterator[str]:
+def _lines(document: ReloadDocument, restart: str) -> Iterator[str]:
     if document.live:
         yield f"reloaded: {plural(len(document.live), 'change')}"
         yield from (f"  {change.text}" for change in document.live)
@@ -47,7 +48,7 @@ def _lines(document: ReloadDocument, endpoint: Endpoint | None) -> Iterator[str]
     if document.restart:
         yield f"needs a restart: {plural(len(document.restart), 'change')}"
         yield from (f"  {change.text}" for change in document.restart)
-        yield hint_line("restart it", _restart(endpoint))
+        yield hint_line("restart it", restart)
     for note in document.notes:
         yield f"note: {note}"
 
@@ -56,13 +57,15 @@ def _refusal(document: ReloadDocument, *, is_told: bool) -> Failure:
     error = document.error
     message = "the configuration cannot be used" if error is None else error.message
     hints = tuple(("", problem.shown) for problem in document.problems)
+    if error is not None and error.hint and not hints:
+        hints = (("", error.hint),)
     failure = Failure(Exit.FAILED, "config", message, hints)
     failure.is_told = is_told
     return failure
 
 
-def _restart(endpoint: Endpoint | None) -> str:
-    """Return how to restart the daemon that answered, as far as its address tells."""
+def restart_hint(endpoint: Endpoint | None, unit: Unit) -> str:
+    """Return how to restart the daemon that answered; from afar nobody knows its unit."""
     if endpoint is None or endpoint.scheme != "unix":
         return "where it runs, with: systemctl --user restart sollold, or without --user"
-    return f"{'sudo systemctl' if endpoint.is_system else 'systemctl --user'} restart sollold"
+    return unit.systemctl("restart")

@@ -16,9 +16,10 @@ from sollold.ctl.unitfile import (
     SOCKET,
     exec_words,
     is_as_written,
-    shared_file,
+    is_sealed,
     unit_text,
 )
+from sollold.system.shipped import shipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,9 @@ class ServiceState(msgspec.Struct, kw_only=True):
     manager: str
     service: str
     socket: str
+    socket_active: str = "unknown"
+    socket_result: str = ""
+    """Why it failed, in the manager's word; `success` when it did not."""
     active: str = "unknown"
     sub: str = "unknown"
     enabled: str = "unknown"
@@ -132,7 +136,7 @@ class Work:
 def install(session: Session, manager: ServiceManager, options: Options) -> None:
     """Write the units, have the manager read and enable them."""
     argv = daemon_argv()
-    _require_root(manager, options)
+    _require_root(manager, options, "install")
     _require_manager(manager, argv)
     if manager.is_system:
         _require_open_way(argv)
@@ -141,7 +145,7 @@ def install(session: Session, manager: ServiceManager, options: Options) -> None
         _refuse_edited(manager, names)
     work = Work(session, manager, options)
     for name in names:
-        template = shared_file(f"systemd/{manager.name}/{name}").read_text(encoding="utf-8")
+        template = (shipped("systemd") / manager.name / name).read_text(encoding="utf-8")
         text = unit_text(
             name, template=template, command=_command(argv), is_system=manager.is_system
         )
@@ -158,14 +162,15 @@ def install(session: Session, manager: ServiceManager, options: Options) -> None
 
 def uninstall(session: Session, manager: ServiceManager, options: Options) -> None:
     """Stop and forget the service, and remove what `install` wrote."""
-    _require_root(manager, options)
+    _require_root(manager, options, "uninstall")
     present = [name for name in (SOCKET, SERVICE) if _exists(manager.units / name)]
     removable = [name for name in present if options.is_forced or _is_ours(manager.units / name)]
     work = Work(session, manager, options)
     has_manager = not manager.refusal()
-    if removable and has_manager:
+    ended = _to_end(manager, present, removable)
+    if ended and has_manager:
         # The socket first: a client must not start again what is being stopped.
-        work.command("disable", "--now", *removable)
+        work.command("disable", "--now", *ended)
     for name in present:
         (work.remove if name in removable else work.keep)(manager.units / name)
     if removable and has_manager:
@@ -179,6 +184,17 @@ def uninstall(session: Session, manager: ServiceManager, options: Options) -> No
     if len(removable) < len(present):
         work.say("Kept files were edited by hand; --force removes them too")
     work.finish()
+
+
+def _to_end(manager: ServiceManager, present: list[str], removable: list[str]) -> list[str]:
+    """Return what is stopped and disabled: what goes, what was edited, and what would start it."""
+    return [
+        name
+        for name in present
+        if name in removable
+        or is_sealed(_read(manager.units / name) or "")
+        or (name == SOCKET and SERVICE in removable)
+    ]
 
 
 def status(session: Session, manager: ServiceManager) -> bool:
@@ -208,10 +224,10 @@ def _command(argv: list[str]) -> str:
         raise Failure(Exit.FAILED, "path", f"{error}", hints) from error
 
 
-def _require_root(manager: ServiceManager, options: Options) -> None:
+def _require_root(manager: ServiceManager, options: Options, verb: str) -> None:
     if manager.is_system and not options.is_dry_run and os.geteuid() != 0:
         hints = (
-            ("As root", f"sudo {sys.argv[0]} service install --system"),
+            ("As root", f"sudo {sys.argv[0]} service {verb} --system"),
             ("or", "leave out --system: a service of your own needs no root"),
         )
         raise Failure(Exit.FAILED, "not_root", "units of the system are for root to write", hints)
@@ -243,12 +259,17 @@ def _refuse_edited(manager: ServiceManager, names: Sequence[str]) -> None:
         path = manager.units / name
         if _exists(path) and not _is_ours(path):
             edit = " ".join(manager.argv("edit", name))
+            options = "--system " if manager.is_system else ""
             hints = (
                 ("Keep yours", f"move what you changed into a drop-in: {edit}"),
-                ("Replace it", "sollolctl service install --force"),
+                ("Replace it", f"{_call(manager)} service install {options}--force"),
             )
             message = f"{path} was not written by this command, or was edited since"
             raise Failure(Exit.FAILED, "edited", message, hints)
+
+
+def _call(manager: ServiceManager) -> str:
+    return f"sudo {sys.argv[0]}" if manager.is_system else "sollolctl"
 
 
 def _start(manager: ServiceManager, work: Work, *, has_socket: bool) -> None:
@@ -277,11 +298,14 @@ def _say_next(manager: ServiceManager, work: Work, options: Options) -> None:
 
 def _state(manager: ServiceManager) -> ServiceState:
     found = manager.properties(SERVICE, *_PROPERTIES)
+    socket = manager.properties(SOCKET, "ActiveState", "Result")
     pid = found.get("MainPID", "0")
     return ServiceState(
         manager=manager.name,
         service=_file_state(manager.units / SERVICE),
         socket=_file_state(manager.units / SOCKET),
+        socket_active=socket.get("ActiveState", "unknown"),
+        socket_result=socket.get("Result", ""),
         active=found.get("ActiveState", "unknown"),
         sub=found.get("SubState", "unknown"),
         enabled=found.get("UnitFileState") or "disabled" if found else "unknown",
@@ -300,9 +324,24 @@ def _state_lines(manager: ServiceManager, state: ServiceState) -> list[str]:
         lines.append(f"  says       {state.status}")
     lines.append(f"  unit       {state.service}: {manager.units / SERVICE}")
     lines.append(f"  socket     {state.socket}: {manager.units / SOCKET}")
+    lines += _socket_lines(manager, state)
     if state.lingering is not None:
         off = f"off: it ends when you log out. Turn it on: {' '.join(linger_argv())}"
         lines.append(f"  lingering  {'on' if state.lingering else off}")
+    return lines
+
+
+def _socket_lines(manager: ServiceManager, state: ServiceState) -> list[str]:
+    """Say that nobody holds the addresses although the socket unit is there, and the remedy."""
+    if state.socket == "absent" or state.socket_active not in {"failed", "inactive"}:
+        return []
+    is_failed = state.socket_active == "failed"
+    why = f" ({state.socket_result})" if is_failed and state.socket_result else ""
+    lines = [f"             it is {state.socket_active}{why}: the addresses are not held. Mend:"]
+    if is_failed or state.active == "failed":
+        lines.append(f"             {' '.join(manager.argv('reset-failed', SOCKET, SERVICE))}")
+    # The service wants its socket: that is started first.
+    lines.append(f"             {' '.join(manager.argv('restart', SERVICE))}")
     return lines
 
 

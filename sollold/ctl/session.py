@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sollold.ctl.client import Reply
     from sollold.ctl.options import Settings
     from sollold.ctl.screen import Screen
+    from sollold.system.unit import Unit
 
 _PATIENCE_S = 0.3
 
@@ -63,6 +64,14 @@ class Session:
                 return self.client.post(path, also=also)
         finally:
             self._tell_tries()
+
+    def unit(self) -> Unit:
+        """Return the unit of the daemon that answered, or would."""
+        from sollold.system.unit import answering_unit
+
+        endpoint = self.client.endpoint
+        is_socket = endpoint is not None and endpoint.scheme == "unix"
+        return answering_unit(endpoint.host if endpoint is not None and is_socket else "")
 
     def lines(self, path: str, query: Mapping[str, str]) -> Iterator[Reply]:
         """Yield the objects of a followed document."""

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
-
-import sollold
 
 SERVICE = "sollold.service"
 SOCKET = "sollold.socket"
@@ -19,16 +16,6 @@ _SEAL = "# Written by sollolctl service install; sha256 of the rest: "
 _ADVICE = "# Change it by a drop-in, which outlives the next installation: {edit} {name}"
 _EXEC_START = re.compile(r"^ExecStart=.*$", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z0-9/._+:@=,-]+")
-
-
-def shared_file(relative: str) -> Path:
-    """Return a data file of the package, such as `systemd/user/sollold.service`.
-
-    An installed package has them in `share`, a checkout at its top.
-    """
-    package = Path(sollold.__file__).parent
-    installed = package / "share" / relative
-    return installed if installed.exists() else package.parent / relative
 
 
 def unit_text(name: str, *, template: str, command: str, is_system: bool) -> str:
@@ -43,6 +30,11 @@ def is_as_written(text: str) -> bool:
     """Return whether nobody has changed a file since it was written here."""
     head, _, rest = text.partition("\n")
     return head.startswith(_SEAL) and head.removeprefix(_SEAL) == _digest(rest)
+
+
+def is_sealed(text: str) -> bool:
+    """Return whether a file was once written here, edited since or not."""
+    return text.startswith(_SEAL)
 
 
 def exec_words(argv: list[str]) -> str:

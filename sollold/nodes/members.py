@@ -11,9 +11,10 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from sollold.core.model import NodeId, NodeKind
-from sollold.nodes.own import is_literal, normal_literal
+from sollold.nodes.own import is_literal
 from sollold.nodes.records import Record
 from sollold.nodes.same import is_written, may_be_one
+from sollold.system.netif import normal_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,13 +6,12 @@ Tells which addresses lead back to this daemon, and which two mean the same mach
 from __future__ import annotations
 
 import ipaddress
-import socket
 from functools import lru_cache
 
 import msgspec
-import psutil
 
-_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
+from sollold.system.netif import interfaces, normal_literal
+
 _WILDCARDS = frozenset({"0.0.0.0", "::"})
 _USUAL_LOOPBACK = frozenset({"127.0.0.1", "::1", *_WILDCARDS})
 _THIS_MACHINE = "this machine"
@@ -55,25 +54,7 @@ class OwnAddresses(msgspec.Struct, frozen=True):
 
 def find_own_addresses(listeners: frozenset[tuple[str, int]]) -> OwnAddresses:
     """Read the interfaces of this machine; `listeners` are literals and ports as bound."""
-    interfaces = frozenset(
-        normal_literal(entry.address)
-        for entries in psutil.net_if_addrs().values()
-        for entry in entries
-        if entry.family in _FAMILIES
-    )
-    return OwnAddresses(frozenset((normal_literal(h), p) for h, p in listeners), interfaces)
-
-
-def normal_literal(address: str) -> str:
-    """Return one spelling per address; text that is no literal comes back unchanged."""
-    bare, _, zone = address.partition("%")
-    try:
-        parsed = ipaddress.ip_address(bare)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{parsed}%{zone}" if zone and parsed.is_link_local else str(parsed)
+    return OwnAddresses(frozenset((normal_literal(h), p) for h, p in listeners), interfaces())
 
 
 @lru_cache(maxsize=1024)

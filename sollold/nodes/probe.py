@@ -140,15 +140,13 @@ class Prober:
             watch.kick()
 
     def set_settings(self, settings: ProbeSettings) -> None:
-        """Probe with other limits and pauses, the first time at once. No await."""
+        """Probe with other limits and pauses; those under way stay. No await."""
         self.settings = settings
-        self.kick_all()
 
     def set_sources(self, sources: StaticSources, found: Found) -> None:
         """Take nodes from other sources, which were read just now. No await."""
         self._sources = sources
         self._apply(found)
-        self.kick_all()
 
     def kick_all(self) -> None:
         """Have everything probed and listed soon. No await."""

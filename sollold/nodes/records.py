@@ -333,3 +333,15 @@ def model_name(record: Record, key: ModelKey) -> str:
 def _is_same_load(noted: ResidentView, listed: ResidentView) -> bool:
     contexts = {noted.context_length, listed.context_length} - {None}
     return len(contexts) < 2
+
+
+def essence(resident: ResidentView) -> tuple[object, ...]:
+    """Return what routing looks at; a later end of its stay is no news."""
+    return (
+        resident.key,
+        resident.digest,
+        resident.context_length,
+        resident.size_bytes,
+        resident.size_vram_bytes,
+        resident.options,
+    )

@@ -22,6 +22,7 @@ from sollold.nodes.records import (
     PeerView,
     ProbeTarget,
     confirm_residents,
+    essence,
     is_plainly_up,
     judge,
     note_load,
@@ -29,6 +30,7 @@ from sollold.nodes.records import (
     probe_target,
 )
 from sollold.nodes.snapshot import Snapshot
+from sollold.nodes.tls import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,6 +140,10 @@ class Registry:
     def set_policy(self, policy: HealthPolicy) -> None:
         """Judge what is observed from now on by another policy. No await."""
         self.policy = policy
+
+    def trusts(self) -> set[Trust]:
+        """Return what the certificates of nodes have to be. No await."""
+        return {record.candidate.trust or Trust() for record in self._members}
 
     # Membership
 
@@ -384,21 +390,9 @@ class Registry:
 
     def _replace_residents(self, record: Record, residents: tuple[ResidentView, ...]) -> None:
         before, record.residents = record.residents, residents
-        if [_essence(r) for r in residents] == [_essence(r) for r in before]:
+        if [essence(r) for r in residents] == [essence(r) for r in before]:
             if residents != before:
                 self._snapshot.quiet.add(record.id)
             return
         self.changed(record)
         self._announcer.residents(record, before, self._clock())
-
-
-def _essence(resident: ResidentView) -> tuple[object, ...]:
-    """Return what routing looks at; a later end of its stay is no news."""
-    return (
-        resident.key,
-        resident.digest,
-        resident.context_length,
-        resident.size_bytes,
-        resident.size_vram_bytes,
-        resident.options,
-    )

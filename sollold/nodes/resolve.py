@@ -8,7 +8,7 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
-from sollold.nodes.own import normal_literal
+from sollold.system.netif import normal_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

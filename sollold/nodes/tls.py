@@ -7,9 +7,12 @@ import hashlib
 import logging
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,13 @@ class TlsContexts:
         """Have every authority read once more when it is next prepared. No await."""
         self._stamps.clear()
         self._old |= {trust for trust in self._made if trust.ca_file is None and trust.pin is None}
+
+    def keep(self, trusts: Collection[Trust]) -> None:
+        """Let go of all others; connections that are open keep theirs. No await."""
+        for trust in self._made.keys() - set(trusts):
+            del self._made[trust]
+            self._stamps.pop(trust, None)
+            self._old.discard(trust)
 
     async def prepare(self, trust: Trust) -> None:
         """See that the context for a trust is there, and that its file is not a newer one.

@@ -9,11 +9,10 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from sollold.core.assign import assign, expected_wait_s, recall_target
 from sollold.core.model import NodeKind
 from sollold.errors import Draining, NoEligibleNode, QueueFull, QueueTimeout
+from sollold.routing.ticket import QueueRules, Ticket, holds, no_holder_text
 from sollold.wire.errors import QUEUE_FULL_TEXT
 
 if TYPE_CHECKING:
@@ -41,40 +40,6 @@ _MAX_QUOTES = 64
 _MAX_RETRY_S = 60
 _NOBODY_RETRY_S = 10
 """Said when no node serves the model now."""
-
-
-class Ticket:
-    """A place in the queue; ends with exactly one of grant, rejection, withdrawal."""
-
-    __slots__ = ("hold_timer", "limit_timer", "may_hold", "on_grant", "on_reject", "waiting")
-
-    def __init__(
-        self,
-        waiting: WaitingRequest,
-        on_grant: Callable[[Grant], None],
-        on_reject: Callable[[SollolError], None],
-    ) -> None:
-        self.waiting = waiting
-        self.on_grant = on_grant
-        self.on_reject = on_reject
-        self.may_hold = True
-        self.hold_timer: Timer | None = None
-        self.limit_timer: Timer | None = None
-
-    def stop_timers(self) -> None:
-        """Cancel what would end the wait. No await."""
-        for timer in (self.hold_timer, self.limit_timer):
-            if timer is not None:
-                timer.cancel()
-        self.hold_timer = self.limit_timer = None
-
-
-class QueueRules(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of waiting; 0 means no bound where one is optional."""
-
-    look_ahead: int
-    max_wait_s: float
-    holder_down_s: float
 
 
 class Admission:
@@ -165,7 +130,7 @@ class Admission:
         """Whether a node of another kind may serve a request, none of those `left`. No await."""
         others = frozenset(self._views) - self.alike(node) - left
         views = [self._views[other] for other in others]
-        return any(view.is_routable and _holds(view, waiting) for view in views)
+        return any(view.is_routable and holds(view, waiting) for view in views)
 
     def submit(
         self,
@@ -368,14 +333,14 @@ class Admission:
     def _check_holders(self, ticket: Ticket) -> None:
         """Refuse, or hold for a while, a request that no node can take. No await."""
         waiting = ticket.waiting
-        holders = [node for node in self._fleet().nodes if _holds(node, waiting)]
+        holders = [node for node in self._fleet().nodes if holds(node, waiting)]
         hopeful = [node for node in holders if node.id not in waiting.excluded]
         if any(node.is_routable for node in hopeful):
             if ticket.hold_timer is not None:
                 ticket.hold_timer.cancel()
                 ticket.hold_timer = None
         elif not hopeful or not ticket.may_hold:
-            self._reject(ticket, NoEligibleNode(_no_holder_text(waiting, holders)))
+            self._reject(ticket, NoEligibleNode(no_holder_text(waiting, holders)))
         elif ticket.hold_timer is None:
             ticket.hold_timer = self._wheel.after(
                 self._rules.holder_down_s, lambda: self._give_up(ticket)
@@ -383,8 +348,8 @@ class Admission:
 
     def _give_up(self, ticket: Ticket) -> None:
         ticket.hold_timer = None
-        holders = [node for node in self._fleet().nodes if _holds(node, ticket.waiting)]
-        text = _no_holder_text(ticket.waiting, holders)
+        holders = [node for node in self._fleet().nodes if holds(node, ticket.waiting)]
+        text = no_holder_text(ticket.waiting, holders)
         self._reject(ticket, NoEligibleNode(text, retry_after_s=10))
 
     def drain(self) -> None:
@@ -392,23 +357,3 @@ class Admission:
         self.is_draining = True
         for ticket in list(self._tickets.values()):
             self._reject(ticket, Draining())
-
-
-def _holds(node: NodeView, waiting: WaitingRequest) -> bool:
-    if waiting.pinned is not None and node.id != waiting.pinned:
-        return False
-    model = node.models.get(waiting.model)
-    return model is not None and (waiting.digest is None or model.digest == waiting.digest)
-
-
-def _no_holder_text(waiting: WaitingRequest, holders: list[NodeView]) -> str:
-    if not holders:
-        return f"no node holds '{waiting.model}' any more"
-    parts = []
-    for node in holders:
-        if node.id in waiting.excluded:
-            parts.append(f"{node.id} failed this request")
-        else:
-            why = node.reason.text if node.reason is not None else "no reason known"
-            parts.append(f"{node.id} is {node.state} ({why})")
-    return f"no node can serve '{waiting.model}' now: " + "; ".join(parts[:8])

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from sollold.core.model import Grant, NodeId, WaitingRequest
     from sollold.errors import SollolError
-    from sollold.routing.admission import Admission, Ticket
+    from sollold.routing.admission import Admission
+    from sollold.routing.ticket import Ticket
 
 
 class Place:

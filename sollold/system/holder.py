@@ -11,6 +11,7 @@ from typing import NamedTuple
 import psutil
 
 from sollold.system.netif import parse_ip
+from sollold.system.unit import unit_in
 
 _ASK_S = 1.0
 _REPLY_BYTES = 4096
@@ -72,12 +73,8 @@ def moving_steps(holder: Holder, port: int = 0) -> str:
 
 def ollama_unit(control_group: str) -> tuple[str, bool]:
     """Find the unit of an Ollama service in `/proc/PID/cgroup`, and whether it is a user's."""
-    for line in control_group.splitlines():
-        path = line.rpartition(":")[2]
-        unit = path.rpartition("/")[2]
-        if unit.endswith(".service") and "ollama" in unit:
-            return unit, "/user@" in path
-    return "", False
+    unit = unit_in(control_group)
+    return unit if unit is not None and "ollama" in unit.name else ("", False)
 
 
 def free_port(first: int) -> int:

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from sollold.errors import SollolError
+from sollold.system.unit import unit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +27,12 @@ class AlreadyRunning(SollolError):
 
     def __init__(self, path: Path, pid: int | None) -> None:
         who = f"another sollold is running (pid {pid})" if pid else "another sollold is running"
-        stop = f"kill {pid}" if pid else "end that process"
-        super().__init__(
-            f"{who} and holds {path}; "
-            f"stop it first: systemctl --user stop sollold, or when started by hand: {stop}"
-        )
+        unit = unit_of(pid) if pid else None
+        by_hand = f"kill {pid}" if pid else "end that process"
+        stop = by_hand
+        if unit is not None and "sollold" in unit.name:
+            stop = unit.systemctl("stop")
+        super().__init__(f"{who} and holds {path}; stop it first: {stop}")
         self.pid = pid
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import TYPE_CHECKING
 
 import psutil
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _REFRESH_S = 30.0
+_FAMILIES = frozenset({socket.AF_INET, socket.AF_INET6})
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -19,6 +21,28 @@ def read_addresses() -> list[str]:
     """Ask the system for the addresses of all interfaces."""
     found = psutil.net_if_addrs().values()
     return [item.address for interface in found for item in interface]
+
+
+def interfaces() -> frozenset[str]:
+    """Return the Internet addresses of all interfaces as literals, with zones where they count."""
+    return frozenset(
+        normal_literal(entry.address)
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in _FAMILIES
+    )
+
+
+def normal_literal(address: str) -> str:
+    """Return one spelling per address; text that is no literal comes back unchanged."""
+    bare, _, zone = address.partition("%")
+    try:
+        parsed = ipaddress.ip_address(bare)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{parsed}%{zone}" if zone and parsed.is_link_local else str(parsed)
 
 
 class OwnAddresses:

@@ -19,6 +19,7 @@ from sollold.core.model import Dialect, RequestId
 from sollold.errors import Draining, InternalError, LoopDetected, SollolError
 from sollold.log import request_id as current_request_id
 from sollold.routing.record import Outcome
+from sollold.system.unit import unit_of
 from sollold.web.context import CONTEXT, Context
 from sollold.web.redirect import clean_path, redirect
 from sollold.wire.cors import Allowed, Denied
@@ -52,8 +53,14 @@ _CODES = {
 }
 """Codes of errors that come without one."""
 
+
+def _log_hint() -> str:
+    unit = unit_of(None)
+    return f"the daemon's log has the details{'' if unit is None else f': {unit.journal()}'}"
+
+
 _HINTS = {
-    "internal": "the daemon's log has the details: journalctl --user -u sollold",
+    "internal": _log_hint(),
     "node_not_found": "sollolctl nodes lists them",
     "not_found": "docs/api.md lists what there is",
 }

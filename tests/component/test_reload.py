@@ -15,7 +15,9 @@ from sollold.config import LoadedConfig, Origin, Problem, UnusableConfig
 from sollold.config.keys import choices, config_keys, node_keys, path_text
 from sollold.core.model import NodeId
 from sollold.core.names import key_of
+from sollold.nodes.tls import Trust
 from tests.component.lab import IN_ORDER, Lab
+from tests.fakes.certificates import TestAuthority
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.models import FakeModel
 from tests.fakes.node import FakeNode
@@ -425,6 +427,109 @@ async def test_a_refused_reload_leaves_everything_and_lists_all(
         assert "2 problems" in (status.refused or "")
 
 
+async def test_a_fault_while_reading_is_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
+    async with Lab(1) as lab:
+        reloader = lab.built.reloader
+
+        def fail() -> LoadedConfig:
+            raise RuntimeError("odd")
+
+        before, read, reloader._read = config_of(lab), reloader._read, fail
+        answer = await lab.session.post("/api/v1/reload")
+        assert answer.status == 422
+        document = await answer.json()
+        assert (document["result"], document["error"]["code"]) == ("refused", "internal")
+        assert "RuntimeError: odd" in caplog.text
+        assert config_of(lab) is before
+        status = lab.built.documents.status().config
+        assert status is not None
+        assert "RuntimeError" in (status.refused or "")
+        reloader._read = read
+        assert (await lab.reload(queue={"length": 9})).result == "applied"
+
+
+async def test_a_fault_while_it_is_applied_leaves_no_owner_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("odd")
+
+    async with Lab(1) as lab:
+        # The last of the values that are made.
+        monkeypatch.setattr("sollold.compose.live.host_policies", fail)
+        before = config_of(lab)
+        document = await lab.reload(queue={"length": 9}, log={"level": "debug"})
+        assert document.result == "refused"
+        assert config_of(lab) is before
+        assert lab.built.dispatcher.admission.queue._limit == 512
+        assert lab.level == "info"
+
+
+async def test_reloads_that_follow_each_other_closely_are_one() -> None:
+    async with Lab(0, is_probing=False) as lab:
+        reloader, reads = lab.built.reloader, [0]
+        read = reloader._read
+
+        def counted() -> LoadedConfig:
+            reads[0] += 1
+            return read()
+
+        reloader._read = counted
+        await reloader.reload()
+        await asyncio.gather(*(reloader.reload() for _ in range(20)))
+        assert reads[0] == 2
+
+
+async def test_a_daemon_that_stops_reloads_no_more() -> None:
+    async with Lab(0, is_probing=False) as lab:
+        reloader = lab.built.reloader
+        told: list[str] = []
+        reloader.watch(lambda: told.append("begun"), lambda: told.append("ended"))
+        may_read, is_reading, read = threading.Event(), threading.Event(), reloader._read
+
+        def slowly() -> LoadedConfig:
+            is_reading.set()
+            may_read.wait(10)
+            return read()
+
+        reloader._read = slowly
+        before = config_of(lab)
+        task = asyncio.create_task(reloader.reload())
+        await lab.until(is_reading.is_set)
+        reloader.stop()
+        may_read.set()
+        assert (await task).result == "refused"
+        answer = await lab.session.post("/api/v1/reload")
+        assert (await answer.json())["error"]["code"] == "draining"
+        assert told == ["begun"]
+        assert config_of(lab) is before
+
+
+async def test_a_reload_without_a_change_probes_nothing_and_tells_nobody() -> None:
+    hours = {"interval_s": 3600, "backoff_max_s": 3600, "catalogue_s": 3600}
+    async with Lab(1, health=hours) as lab:
+        asked = len(lab.nodes[0].requests)
+        await lab.reload()
+        assert not lab.built.prober._poll_soon.is_set()
+        assert not any(watch.wake.is_set() for watch in lab.built.prober._watches.values())
+        await lab.reload(queue={"length": 9})
+        await lab.until(lambda: len(lab.nodes[0].requests) > asked)
+        events = await (await lab.session.get("/api/v1/events?kind=config")).json()
+        assert len(events["events"]) == 1
+
+
+async def test_authorities_that_no_node_names_any_more_are_let_go(tmp_path: Path) -> None:
+    authority = TestAuthority()
+    async with Lab(0) as lab:
+        for number in range(3):
+            file = authority.write(tmp_path / f"ca{number}.pem")
+            node = {"url": "https://127.0.0.1:9", "name": "gpu", "ca_file": str(file)}
+            await lab.reload({"nodes": [node]})
+            trust = Trust(ca_file=str(file))
+            await lab.until(lambda trust=trust: lab.built.owners.tls.known(trust) is not None)  # type: ignore[misc]
+            assert lab.built.owners.tls._made.keys() == {trust}
+
+
 async def test_a_file_that_is_gone_leaves_everything(tmp_path: Path) -> None:
     async with Lab(1) as lab:
         reloader = lab.built.reloader
@@ -465,7 +570,6 @@ async def test_it_is_told_as_an_event_and_in_the_status() -> None:
         await lab.reload(queue={"length": 128}, metrics={"enabled": False})
         events = await (await lab.session.get("/api/v1/events?kind=config")).json()
         assert [event["text"] for event in events["events"]] == [
-            "reloaded: nothing changed",
             "reloaded: queue.length 512 -> 128; after a restart: metrics.enabled true -> false",
         ]
         now = lab.built.documents.status().config

@@ -63,6 +63,11 @@ class Client:
         """Leave, whatever is under way."""
         self._socket.close()
 
+    def hang_up(self) -> None:
+        """End the connection under one who reads from it; close it then."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def send(
         self,
         method: str,

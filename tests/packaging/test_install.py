@@ -54,7 +54,8 @@ def test_install_update_repair_and_uninstall(home: Path, tmp_path: Path, built: 
         first = succeed([_INSTALL, *listen], env=env)
         _assert_the_first_run_told_everything(home, first, node.port)
         files = _files(home)
-        _assert_an_update_leaves_a_running_daemon_alone(home, tmp_path, env, node, listen)
+        update: list[str | Path] = [built.wheel, *listen]
+        _assert_an_update_leaves_a_running_daemon_alone(home, tmp_path, env, node, update)
 
     assert _files(home) == files
     (home / _CONFIG).write_text(_OWN_CONFIG)
@@ -89,7 +90,7 @@ def _assert_the_first_run_told_everything(home: Path, said: str, port: int) -> N
 
 
 def _assert_an_update_leaves_a_running_daemon_alone(
-    home: Path, tmp_path: Path, env: dict[str, str], node: FakeNodeProcess, listen: list[str]
+    home: Path, tmp_path: Path, env: dict[str, str], node: FakeNodeProcess, update: list[str | Path]
 ) -> None:
     """A stream is open and its node silent while install.sh runs; all of it arrives."""
     before = (home / _VENV).resolve()
@@ -99,9 +100,9 @@ def _assert_an_update_leaves_a_running_daemon_alone(
         client.wait()
         node.freeze()
 
-        second = succeed([_INSTALL, *listen], env=env)
+        second = succeed([_INSTALL, *update], env=env)
 
-        assert f'The configuration says it already: api = "{listen[1]}"' in second
+        assert f'The configuration says it already: api = "{update[-1]}"' in second
         assert "The sollold installed before still runs, undisturbed" in second
         assert str(daemon.pid) in second
         assert (home / _VENV).resolve() != before

@@ -8,6 +8,8 @@ import os
 import selectors
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -18,6 +20,8 @@ from tests.stack.http import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.stack.daemon import DaemonProcess
 
 LIMIT_S = 20.0
 
@@ -45,6 +49,19 @@ def get(daemon: Daemon, path: str) -> Any:
     answer = ask(daemon.api_url, "GET", path, limit_s=LIMIT_S)
     assert answer.status == 200, answer.raw
     return json.loads(answer.body)
+
+
+def sollolctl(daemon: DaemonProcess, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the CLI as the person who has started the daemon."""
+    return subprocess.run(
+        [sys.executable, "-c", "from sollold.ctl.main import main; main()", *args],
+        env=daemon._env,
+        cwd=daemon._directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def until(is_true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
@@ -79,6 +96,11 @@ class Stream:
         assert self._answer, "the stream has no end"
         return self._answer[0]
 
+    def abort(self) -> None:
+        """Leave, whatever is still to come. May be called twice."""
+        self._client.hang_up()
+        self.close()
+
     def close(self) -> None:
         """Wait for its end, whatever it is. May be called twice."""
         self._thread.join(LIMIT_S)
@@ -88,6 +110,53 @@ class Stream:
 def is_whole(answer: Answer) -> bool:
     """Whether a native stream ended as a complete one does."""
     return answer.end is End.CLEAN and answer.lines()[-1]["done"] is True
+
+
+class Callers:
+    """Clients that ask on a new connection each time, until the block ends."""
+
+    def __init__(self, daemon: Daemon, count: int, body: object = None) -> None:
+        """Chat with `body`, or ask for the version."""
+        self.answered = 0
+        """How often it was as it should be."""
+        self.wrong: list[str] = []
+        """What was not: refused connections and other statuses."""
+        self._daemon, self._body = daemon, body
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: int) -> None:
+        """Wait for so many more answers; what is wrong ends the wait."""
+        wanted = self.answered + count
+        until(lambda: self.answered >= wanted or bool(self.wrong), f"{wanted} answers", 2 * LIMIT_S)
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            fault = self._call()
+            with self._lock:
+                if fault:
+                    self.wrong.append(fault)
+                else:
+                    self.answered += 1
+
+    def _call(self) -> str:
+        method, path = ("GET", "/api/version") if self._body is None else ("POST", "/api/chat")
+        try:
+            answer = ask(self._daemon.api_url, method, path, self._body, [], 2 * LIMIT_S)
+        except OSError as exc:
+            return repr(exc)
+        return "" if answer.status == 200 else f"{answer.status} {answer.body!r}"
 
 
 class NotifySocket:

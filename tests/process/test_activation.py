@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.fakes.look import ask
-from tests.process.support import LIMIT_S, Stream, chat, get, is_whole, until
+from tests.process.support import Callers, Stream, chat, get, is_whole, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,55 +47,22 @@ def launch(daemon: DaemonProcess, sockets: list[socket.socket], names: str = "")
     daemon.wait_ready()
 
 
-class Clients:
-    """Ask all the time, each on a new connection; remember every answer that was not good."""
-
-    def __init__(self, daemon: DaemonProcess) -> None:
-        self.answered = 0
-        self.wrong: list[str] = []
-        self._daemon = daemon
-        self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(CLIENTS)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        body = chat(stream=False, options={"num_predict": 2})
-        while not self._is_over.is_set():
-            try:
-                answer = ask(self._daemon.api_url, "POST", "/api/chat", body, [], 2 * LIMIT_S)
-            except OSError as exc:
-                self.wrong.append(repr(exc))
-            else:
-                self.answered += 1
-                if answer.status != 200:
-                    self.wrong.append(f"{answer.status} {answer.body!r}")
-
-
 def test_nobody_is_refused_across_a_restart(
     new_daemon: Callable[..., DaemonProcess], node: FakeNodeProcess
 ) -> None:
     daemon = new_daemon(config=f'[[nodes]]\nurl = "{node.url}"\nslots = 8\n')
     with manager(daemon, has_control=True) as sockets:
         launch(daemon, sockets)
-        with Clients(daemon) as clients:
-            until(lambda: clients.answered > 2 * CLIENTS, "the first daemon answers")
+        body = chat(stream=False, options={"num_predict": 2})
+        with Callers(daemon, CLIENTS, body) as clients:
+            clients.more(2 * CLIENTS)
             stream = Stream(daemon, options={"num_predict": 40})
             for _ in range(2):
                 first = daemon.group.pid
                 assert daemon.stop() == 0
                 launch(daemon, sockets)
                 assert daemon.group.pid != first
-                seen = clients.answered
-                until(lambda: clients.answered > seen + 2 * CLIENTS, "the next one answers")  # noqa: B023
+                clients.more(2 * CLIENTS)
         assert clients.wrong == []
         # What ran when the stop came was finished.
         assert is_whole(stream.result())

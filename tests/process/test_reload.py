@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.look import ask
 from tests.fakes.program import FakeNodeProcess
-from tests.process.support import NotifySocket, Stream, chat, get, is_whole, post, until
+from tests.process.support import NotifySocket, Stream, chat, get, is_whole, post, sollolctl, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.process
 
 STREAMS = 50
-
-
-def sollolctl(daemon: DaemonProcess, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from sollold.ctl.main import main; main()", *args],
-        env=daemon._env,
-        cwd=daemon._directory,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 def reloads(daemon: DaemonProcess) -> list[str]:
@@ -163,12 +151,68 @@ def test_the_service_manager_is_told(
         assert "last reload refused" in notify.wait_for("READY=1")[1]
 
 
-def test_a_hangup_of_its_terminal_still_ends_it(new_daemon: Callable[..., DaemonProcess]) -> None:
+@pytest.mark.parametrize("fault", ['spool_dir = "~nouserhere/x"', f"body_bytes = {'1' * 5000}"])
+def test_what_cannot_be_read_by_anybody_ends_no_daemon(
+    daemon: DaemonProcess, node: FakeNodeProcess, fault: str
+) -> None:
+    stream = Stream(daemon, options={"num_predict": 40})
+    daemon.write_config(nodes=[node.url], config=f"[limits]\n{fault}\n")
+    key = f"limits.{fault.split(maxsplit=1)[0]}: "
+    for count in range(1, 4):
+        daemon.group.send(signal.SIGHUP)
+        until(lambda wanted=count: daemon.log_text().count(key) == wanted, "it is refused")  # type: ignore[misc]
+    assert ask(daemon.api_url, "POST", "/api/v1/reload").status == 422
+    assert is_whole(stream.result())
+    assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log_text()
+
+
+def test_what_cannot_be_read_by_anybody_is_told_at_the_start(
+    new_daemon: Callable[..., DaemonProcess],
+) -> None:
+    made = new_daemon(config='[limits]\nspool_dir = "~nouserhere/x"\n')
+    made.launch()
+    assert made.wait_exit() == 78
+    assert "limits.spool_dir: starts with ~nouserhere" in made.log_text()
+    assert "Traceback" not in made.log_text()
+
+
+def test_a_daemon_that_stops_reloads_no_more(
+    new_daemon: Callable[..., DaemonProcess], tmp_path: Path
+) -> None:
+    with (
+        NotifySocket(tmp_path / "notify") as notify,
+        FakeNodeProcess("--rate", "40", "--answer-tokens", "80") as node,
+    ):
+        daemon = new_daemon(nodes=[node.url], env={"NOTIFY_SOCKET": str(notify.path)})
+        daemon.start()
+        notify.wait_for("READY=1")
+        stream = Stream(daemon)
+        daemon.group.send(signal.SIGTERM)
+        notify.wait_for("STOPPING=1")
+        notify.messages.clear()
+        daemon.group.send(signal.SIGHUP)
+        until(lambda: "not reloaded: sollold is stopping" in daemon.log_text(), "it is told")
+        assert is_whole(stream.result())
+        assert daemon.wait_exit() == 0
+        notify.poll()
+        assert not {"RELOADING", "READY"} & set(notify.words())
+
+
+@pytest.mark.parametrize("is_redirected", [False, True])
+def test_a_hangup_of_its_terminal_still_ends_it(
+    new_daemon: Callable[..., DaemonProcess], *, is_redirected: bool
+) -> None:
     made = new_daemon()
     keyboard, terminal = pty.openpty()
+    # As a shell of that terminal starts it.
+    redirected = ["setsid", "--ctty", "sh", "-c", 'exec "$@" </dev/null', "sh"]
     with made.log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sollold", "--config", str(made.config_path)],
+            [
+                *(redirected if is_redirected else ()),
+                *(sys.executable, "-m", "sollold", "--config", str(made.config_path)),
+            ],
             env=made._env,
             stdin=terminal,
             stdout=log,
@@ -180,7 +224,8 @@ def test_a_hangup_of_its_terminal_still_ends_it(new_daemon: Callable[..., Daemon
         process.send_signal(signal.SIGHUP)
         until(lambda: "configuration reloaded" in made.log_text(), "a signal reloads")
         os.close(keyboard)
-        process.send_signal(signal.SIGHUP)
+        if not is_redirected:
+            process.send_signal(signal.SIGHUP)
         assert process.wait(30) == 0
     finally:
         process.kill()

@@ -8,8 +8,6 @@ import re
 import resource
 import socket
 import stat
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +24,7 @@ from sollold.api_types import (
 )
 from tests.fakes.faults import Fault, FaultKind
 from tests.fakes.look import Client, ask
-from tests.process.support import LIMIT_S, chat, get, post, until
+from tests.process.support import LIMIT_S, chat, get, post, sollolctl, until
 from tests.unit.ctl import documents as golden
 
 if TYPE_CHECKING:
@@ -38,19 +36,6 @@ if TYPE_CHECKING:
     from tests.stack.daemon import DaemonProcess
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("settled")]
-
-
-def sollolctl(daemon: DaemonProcess, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run the CLI as the person would whose daemon this is; it has to find the socket."""
-    return subprocess.run(
-        [sys.executable, "-c", "from sollold.ctl.main import main; main()", *args],
-        env=daemon._env,
-        cwd=daemon._directory,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 # The control socket and the CLI ----------------------------------------------------------------

@@ -11,13 +11,13 @@ import pytest
 
 from tests.fakes.program import FakeNodeProcess
 from tests.process.support import Stream
-from tests.systemd.machine import Machine, Manager, NotPossible
+from tests.systemd.machine import Lacking, Machine, Manager, NotPossible
 from tests.systemd.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_REFUSALS = pytest.StashKey[dict[Manager, str]]()
+_REFUSALS = pytest.StashKey[dict[Manager, NotPossible | Lacking]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,17 +44,17 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
         made = Machine(manager, Path(directory))
         try:
             made.start()
-        except NotPossible as failure:
-            refusals[manager] = str(failure)
+        except (NotPossible, Lacking) as failure:
+            refusals[manager] = failure
         if manager in refusals:
             refuse(manager, refusals[manager])
         yield made
         made.close()
 
 
-def refuse(manager: Manager, reason: str) -> None:
-    """End the test. A machine may be unable to boot a system; a user's manager runs on all."""
-    if manager is Manager.SYSTEM:
+def refuse(manager: Manager, reason: NotPossible | Lacking) -> None:
+    """End the test. A kernel may refuse to boot a system; a user's manager runs on all."""
+    if manager is Manager.SYSTEM and isinstance(reason, NotPossible):
         pytest.xfail(f"not possible here: {reason}")
     if os.environ.get("CI", "false") not in {"", "false"}:
         pytest.fail(f"no {manager} manager: {reason}", pytrace=False)
@@ -85,7 +85,7 @@ def node(node_process: FakeNodeProcess) -> Iterator[FakeNodeProcess]:
 
 @pytest.fixture
 def new_stream(service: Service) -> Iterator[Callable[..., Stream]]:
-    """Open streams, which end before their daemon does."""
+    """Open streams; what is left of them ends before their daemon does."""
     made: list[Stream] = []
 
     def make(*args: Any, **fields: Any) -> Stream:
@@ -95,4 +95,4 @@ def new_stream(service: Service) -> Iterator[Callable[..., Stream]]:
 
     yield make
     for stream in made:
-        stream.close()
+        stream.abort()

@@ -34,7 +34,15 @@ class Manager(StrEnum):
 
 
 class NotPossible(Exception):
-    """This machine cannot run such a manager; the text says why, and what it would take."""
+    """The kernel refuses such a manager; the text says why, and what it would take."""
+
+
+class Lacking(Exception):
+    """Root or a package is missing; the text says which."""
+
+
+_EXCUSES: dict[int, type[Exception]] = {77: NotPossible, 69: Lacking}
+"""By the exit code of the script; any other is a fault."""
 
 
 class Machine:
@@ -55,7 +63,13 @@ class Machine:
         self.close()
 
     def start(self) -> None:
-        """Start and wait until the manager has; NotPossible when this machine does not allow it."""
+        """Start and wait until the manager has.
+
+        Raises:
+            NotPossible: the kernel does not allow it.
+            Lacking: a person could mend it.
+            RuntimeError: it went wrong.
+        """
         state = self._directory / "machine"
         state.mkdir()
         argv = ["bash", str(_SCRIPT), str(self.manager), str(state), str(_TREE), sys.prefix]
@@ -76,8 +90,12 @@ class Machine:
             self.close()
             raise
         if self._has_ended():
+            code = self._process.returncode
             self.close()
-            raise NotPossible(tail_text(self.log_path, 5).strip())
+            said = tail_text(self.log_path, 5).strip()
+            if code in _EXCUSES:
+                raise _EXCUSES[code](said)
+            raise RuntimeError(f"no {self.manager} manager, exit code {code}:\n{said}")
 
     def close(self) -> None:
         """End everything in it."""

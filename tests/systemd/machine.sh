@@ -6,12 +6,14 @@
 #   user     systemd --user by hand, for an ordinary user
 #   system   systemd as PID 1, booted
 #
+# Ends with 77 where the kernel refuses what it takes, with 69 where root or systemd is missing.
 # DIR is an empty folder; DIR/pid holds the first process of the machine as seen from outside.
 # TREE and VENV are seen inside as /opt/sollold/tree and /opt/sollold/venv. The network is this
 # machine's own; files written, processes and control groups go with the machine. Needs root.
 set -euo pipefail
 
 readonly PROGRAM=/lib/systemd/systemd
+readonly REFUSED=77 LACKING=69
 readonly USER_ID=61234
 readonly USER_NAME=sollold-test
 readonly GROUP_PREFIX=sollold-test
@@ -40,11 +42,17 @@ main() {
 
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
+# What the kernel, or who has set up this container, does not allow: no fault of a script.
+refused() { printf '%s\n' "$*" >&2; exit $REFUSED; }
+
+# What a person can mend: root, a package.
+lacking() { printf '%s\n' "$*" >&2; exit $LACKING; }
+
 outside() {
-  ((EUID == 0)) || die "namespaces and mounts need root; run the tests as root"
-  [[ -x $PROGRAM ]] || die "systemd is missing. On Debian and Ubuntu: apt-get install systemd"
+  ((EUID == 0)) || lacking "namespaces and mounts need root; run the tests as root"
+  [[ -x $PROGRAM ]] || lacking "systemd is missing. On Debian and Ubuntu: apt-get install systemd"
   unshare --mount --propagation unchanged true 2>/dev/null ||
-    die "this machine lets nobody mount; of a container it takes a privileged one (docker run --privileged)"
+    refused "this machine lets nobody mount; of a container it takes a privileged one (docker run --privileged)"
   exec unshare --mount --propagation unchanged bash "${BASH_SOURCE[0]}" --groups "$@"
 }
 
@@ -57,11 +65,11 @@ with_groups() {
     nsenter --mount=/proc/self/ns/mnt mount --make-rprivate /
   mkdir "$groups"
   mount -t cgroup2 cgroup2 "$groups" 2>/dev/null ||
-    die "this kernel gives no control groups (cgroup2); of a container it takes a privileged one"
+    refused "this kernel gives no control groups (cgroup2); of a container it takes a privileged one"
   own=$groups$(sed -n 's/^0:://p' /proc/self/cgroup)
   remove_old_groups "$own"
   group=$(mktemp -d "$own/$GROUP_PREFIX.XXXXXX") ||
-    die "no control group can be made in $own: it must be writable; of a container it takes a privileged one"
+    refused "no control group can be made in $own: it must be writable; of a container it takes a privileged one"
   trap 'remove_group "$group"' EXIT
   trap 'kill -KILL "$machine" 2>/dev/null' TERM INT HUP
   # In a group of its own before its root is hidden from it.
@@ -124,7 +132,7 @@ make_root() {
   mkdir "$dir/layer/upper" "$dir/layer/work"
   mount -t overlay -o "lowerdir=/,upperdir=$dir/layer/upper,workdir=$dir/layer/work" \
     overlay "$root" 2>/dev/null ||
-    die "this kernel gives no overlay of its root file system"
+    refused "this kernel gives no overlay of its root file system"
   mkdir -p "$root"/{proc,sys,dev,run,tmp,opt/sollold}
   mount -t proc proc "$root/proc"
   # What is written there is the kernel's, not this machine's.

@@ -9,6 +9,8 @@ from tests.stack.logs import tail_text
 from tests.stack.ports import free_port
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tests.systemd.machine import Machine
 
 SERVICE = "sollold.service"
@@ -30,6 +32,13 @@ ListenStream=
 ListenStream=127.0.0.1:{api_port}
 ListenStream=127.0.0.1:{console_port}
 """
+_REMOVE = """\
+systemctl "$1" kill --signal=SIGKILL "$2" "$3" 2>/dev/null
+systemctl "$1" stop "$2" "$3" "$4" 2>/dev/null
+rm -rf "$5/$2" "$5/$3" "$5/$4" "$5/$2.d" "$5/$3.d" "$5"/*.wants/sollold.* "$6"
+systemctl "$1" daemon-reload
+systemctl "$1" reset-failed || true
+"""
 
 
 class Service:
@@ -45,13 +54,18 @@ class Service:
         """Put the shipped units where they belong; nothing is started."""
         names = (SERVICE, SOCKET) if has_socket else (SERVICE,)
         source = f"/opt/sollold/tree/systemd/{self.machine.manager}"
-        self.machine.run("mkdir", "-p", self.machine.unit_dir)
-        for name in names:
-            self.machine.run("cp", f"{source}/{name}", self.machine.unit_dir)
+        sources = [f"{source}/{name}" for name in names]
+        script = 'folder=$1; shift; mkdir -p "$folder" && cp "$@" "$folder"'
+        self.machine.run("sh", "-c", script, "sh", self.machine.unit_dir, *sources)
         if has_socket:
-            ports = {"api_port": self.api_port, "console_port": self.console_port}
-            self.drop_in(SOCKET, "ports", _SOCKET_DROP_IN.format(**ports))
-        self.machine.systemctl("daemon-reload")
+            self.set_ports()
+        else:
+            self.machine.systemctl("daemon-reload")
+
+    def set_ports(self) -> None:
+        """Have the socket unit listen on the ports of this test."""
+        ports = {"api_port": self.api_port, "console_port": self.console_port}
+        self.drop_in(SOCKET, "ports", _SOCKET_DROP_IN.format(**ports))
 
     def drop_in(self, unit: str, name: str, text: str) -> None:
         """Change a unit as people do."""
@@ -85,9 +99,19 @@ class Service:
         """A property of the unit."""
         return self.machine.systemctl("show", unit, f"--property={name}", "--value").stdout.strip()
 
-    def state(self) -> tuple[str, str]:
+    def properties(self, *names: str, unit: str = SERVICE) -> tuple[str, ...]:
+        """Several properties of the unit, seen at once."""
+        said = self.machine.systemctl("show", unit, f"--property={','.join(names)}").stdout
+        found = dict(line.split("=", 1) for line in said.splitlines())
+        return tuple(found[name] for name in names)
+
+    def state(self) -> tuple[str, ...]:
         """The unit's state and the finer one below it."""
-        return self.show("ActiveState"), self.show("SubState")
+        return self.properties("ActiveState", "SubState")
+
+    def fed_s(self) -> float:
+        """When the watchdog was fed last, on the clock of the manager."""
+        return int(self.show("WatchdogTimestampMonotonic")) / 1e6
 
     def keep_loaded(self) -> None:
         """Keep the manager from forgetting the unit, and how it ended, when it is inactive."""
@@ -109,14 +133,12 @@ class Service:
 
     def remove(self) -> None:
         """Stop at once and forget the units."""
-        units = (SOCKET, SERVICE)
-        for unit in units:
-            self.machine.systemctl("kill", "--signal=SIGKILL", unit, check=False)
-        self.machine.systemctl("stop", *units, _PIN, check=False)
-        self.machine.systemctl("disable", *units, check=False)
-        directory = self.machine.unit_dir
-        self.machine.remove(*(f"{directory}/{unit}{end}" for unit in units for end in ("", ".d")))
-        self.machine.remove(f"{directory}/{_PIN}")
-        self.machine.remove(self.machine.config_path)
-        self.machine.systemctl("daemon-reload")
-        self.machine.systemctl("reset-failed", check=False)
+        user = "--user" if self.machine.is_user else "--system"
+        argv = [user, SOCKET, SERVICE, _PIN, self.machine.unit_dir, self.machine.config_path]
+        self.machine.run("sh", "-c", _REMOVE, "sh", *argv)
+
+
+def ctl(service: Service, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `sollolctl service` as the person whose manager it is."""
+    options = [] if service.machine.is_user else ["--system"]
+    return service.machine.run("sollolctl", "service", args[0], *options, *args[1:], check=check)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.process.support import get
-from tests.systemd.service import SERVICE, SOCKET, Service
+from tests.systemd.machine import Manager
+from tests.systemd.service import SERVICE, SOCKET, Service, ctl
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from tests.fakes.program import FakeNodeProcess
@@ -25,12 +25,6 @@ def configured(service: Service, node: FakeNodeProcess) -> Iterator[Service]:
     service.write_config(node.url)
     yield service
     ctl(service, "uninstall", "--force")
-
-
-def ctl(service: Service, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run `sollolctl service` as the person whose manager it is."""
-    options = [] if service.machine.is_user else ["--system"]
-    return service.machine.run("sollolctl", "service", args[0], *options, *args[1:], check=check)
 
 
 def state_of(service: Service) -> Any:
@@ -78,9 +72,7 @@ def test_a_drop_in_outlives_the_next_installation(configured: Service) -> None:
 
 
 def test_sockets_take_the_place_of_a_running_daemon(configured: Service) -> None:
-    ports = (configured.api_port, configured.console_port)
-    text = "[Socket]\nListenStream=\n" + "".join(f"ListenStream=127.0.0.1:{p}\n" for p in ports)
-    configured.drop_in(SOCKET, "ports", text)
+    configured.set_ports()
     ctl(configured, "install", "--now")
     assert get(configured, "/api/version")["version"]
     ctl(configured, "install", "--socket", "--now")
@@ -97,9 +89,8 @@ def test_a_start_that_fails_says_where_to_look(configured: Service) -> None:
     assert "journalctl" in done.stderr
 
 
+@pytest.mark.parametrize("machine", [Manager.SYSTEM], indirect=True, ids=str)
 def test_a_closed_folder_is_refused_for_the_system(configured: Service) -> None:
-    if configured.machine.is_user:
-        return
     configured.machine.run("mkdir", "-p", "-m", "700", "/root/closed/bin")
     configured.machine.run(
         "cp",

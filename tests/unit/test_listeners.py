@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sollold.compose.listeners import Listeners, PassedTooWide
+from sollold.compose.listeners import Listeners, PassedTooWide, PassedUnasked
 from sollold.config import LAN_CONSENT, Config, Listen, Metrics
 from sollold.system.activation import Passed
 from sollold.system.dirs import Dirs
@@ -125,3 +125,37 @@ def test_a_control_socket_of_the_manager_is_used_and_left_in_place(dirs: Dirs) -
         assert found.control == [sock]
         assert found.bound().control == str(dirs.control_socket)
     assert dirs.control_socket.is_socket()
+
+
+def unix(path: Path) -> Passed:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    return Passed("", sock)
+
+
+def test_a_control_socket_elsewhere_is_said(dirs: Dirs, caplog: pytest.LogCaptureFixture) -> None:
+    item = unix(dirs.state / "other.sock")
+    with listening(dirs, item, control=True) as found:
+        assert item.sock in found.control
+    assert f"{dirs.state}/other.sock, passed by the service manager, is not listen.c" in caplog.text
+
+
+def test_a_control_socket_that_the_configuration_forbids_is_refused(dirs: Dirs) -> None:
+    item = unix(dirs.state / "other.sock")
+    with (
+        pytest.raises(PassedUnasked, match=r"listen\.control is false; take it out") as caught,
+        listening(dirs, item, control=False),
+    ):
+        pass
+    assert caught.value.exit_code == 78
+
+
+def test_without_a_listener_for_the_api_there_is_no_start(dirs: Dirs) -> None:
+    item = passed("console")
+    with (
+        pytest.raises(PassedUnasked, match=r"nothing is left of listen\.api") as caught,
+        listening(dirs, item, api=(f"127.0.0.1:{port_of(item)}",)),
+    ):
+        pass
+    assert caught.value.exit_code == 78

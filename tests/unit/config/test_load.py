@@ -386,3 +386,38 @@ def test_a_wrong_node_does_not_hide_what_is_wrong_with_the_others(tmp_path: Path
     found = problems(tmp_path, text)
     assert [line.partition(": ")[0] for line in found] == ["F:4", "F:6", f"{hosts}:1"]
     assert "nodes[2].url: http://127.0.0.1:8080 is this daemon itself (listen.console" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[limits]\nspool_dir = "~nouserhere/x"', "F:2: limits.spool_dir: starts with ~nouserhere"),
+        ('[limits]\nspool_dir = "/a\\u0000b"', "F:2: limits.spool_dir: holds a NUL character"),
+        (
+            '[[nodes]]\nurl = "https://x"\nca_file = "~nouserhere/x"',
+            "F:3: nodes[0].ca_file: starts with ~nouserhere",
+        ),
+        ("[queue]\nlength = " + "1" * 5000, "F:2: queue.length: has a number that is too long"),
+        *(
+            (f"[queue]\n\nlength = {'[' * depth}{']' * depth}", "F:3: queue.length: is nested")
+            for depth in (400, 3000)
+        ),
+    ],
+)
+def test_what_is_beyond_reading_is_a_problem_like_others(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (line,) = problems(tmp_path, text + "\n")
+    assert line.startswith(told)
+    assert "; write " in line
+
+
+def test_a_relative_path_where_the_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    with pytest.raises(ConfigError, match="the current folder is gone; write the path from / on"):
+        load(LoadArgs(environ={"SOLLOLD_LIMITS__SPOOL_DIR": "x"}))
+    load(LoadArgs(environ={"SOLLOLD_LIMITS__SPOOL_DIR": str(tmp_path)}))

@@ -6,7 +6,8 @@ import pytest
 
 from sollold.api_reload import ConfigChange, ReloadDocument
 from sollold.ctl.places import Endpoint
-from sollold.ctl.reload import _lines
+from sollold.ctl.reload import _lines, restart_hint
+from sollold.system.unit import answering_unit
 from tests.unit.ctl.documents import AT
 
 LENGTH = ConfigChange(key="queue.length", old="512", new="128", text="queue.length 512 -> 128")
@@ -17,10 +18,15 @@ SYSTEM = Endpoint("unix:/run/sollold/control.sock", "unix", "/run/sollold/contro
 FAR = Endpoint("http://gpu-box:11434", "http", "gpu-box", 11434)
 
 
+def hint(endpoint: Endpoint | None) -> str:
+    path = endpoint.host if endpoint is not None and endpoint.scheme == "unix" else ""
+    return restart_hint(endpoint, answering_unit(path))
+
+
 def text(endpoint: Endpoint | None, **fields: tuple[object, ...]) -> str:
     result = "applied" if fields.get("live") else "unchanged"
     document = ReloadDocument(at=AT, result=result, **fields)  # type: ignore[arg-type]
-    return "".join(f"{line}\n" for line in _lines(document, endpoint))
+    return "".join(f"{line}\n" for line in _lines(document, hint(endpoint)))
 
 
 def test_what_took_effect() -> None:

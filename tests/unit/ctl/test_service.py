@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sollold.ctl.main import run
-from sollold.ctl.manager import linger_argv, user_name
+from sollold.ctl.manager import ServiceManager, linger_argv, user_name
 from sollold.ctl.options import Command
 from sollold.ctl.service_group import service_group
 
@@ -24,7 +24,8 @@ echo "$(basename "$0") $*" >>"$FAKE/calls"
 case "$*" in
   *--property=Version*) echo Version=252 ;;
   *--property=Linger*) cat "$FAKE/linger" 2>/dev/null ;;
-  *sollold.socket*--property=ActiveState*) echo ActiveState=inactive ;;
+  *sollold.socket*--property=ActiveState*)
+    cat "$FAKE/socket" 2>/dev/null || echo ActiveState=inactive ;;
   *" show "*) cat "$FAKE/properties" 2>/dev/null ;;
   enable-linger*) [ -e "$FAKE/no_linger" ] && { echo "Access denied" >&2; exit 1; } ;;
   *" start "*) [ -e "$FAKE/no_start" ] && { echo "Job failed." >&2; exit 1; } ;;
@@ -165,6 +166,20 @@ def test_an_edited_unit_is_not_replaced(fake: Fake, capsys: Captured) -> None:
     assert "RestartSec=2" in fake.service.read_text()
 
 
+def test_the_remedy_for_an_edited_unit_of_the_system_is_one_for_root(
+    fake: Fake, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sollold.ctl.service._require_open_way", lambda _: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(ServiceManager, "units", fake.units)
+    fake.units.mkdir(parents=True)
+    fake.service.write_text("[Service]\n")
+    assert run(["service", "install", "--system"]) == 1
+    said = capsys.readouterr().err
+    assert "sudo " in said
+    assert "service install --system --force" in said
+
+
 def test_a_unit_of_an_older_version_is_replaced(fake: Fake) -> None:
     from sollold.ctl.unitfile import unit_text
 
@@ -219,8 +234,9 @@ def test_units_of_the_system_are_for_root(
     fake: Fake, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert run(["service", "install", "--system"]) == 1
-    assert "sudo" in capsys.readouterr().err
+    for verb in ("install", "uninstall"):
+        assert run(["service", verb, "--system"]) == 1
+        assert f" service {verb} --system" in capsys.readouterr().err
     assert fake.done() == []
 
 
@@ -277,6 +293,26 @@ def test_uninstall_keeps_what_people_wrote(fake: Fake, capsys: Captured) -> None
     assert drop_ins.exists()
 
 
+@pytest.mark.parametrize("edited", ["sollold.service", "sollold.socket"])
+def test_uninstall_ends_what_was_edited_and_keeps_only_its_file(fake: Fake, edited: str) -> None:
+    assert run(["service", "install", "--socket"]) == 0
+    with (fake.units / edited).open("a") as file:
+        file.write("# mine\n")
+    fake.done()
+    assert run(["service", "uninstall"]) == 0
+    assert fake.done()[0] == "systemctl --user disable --now sollold.socket sollold.service"
+    assert [path.name for path in fake.units.iterdir()] == [edited]
+
+
+def test_uninstall_leaves_no_socket_that_starts_what_is_gone(fake: Fake) -> None:
+    assert run(["service", "install"]) == 0
+    fake.socket.write_text("[Socket]\nListenStream=1\n")
+    fake.done()
+    assert run(["service", "uninstall"]) == 0
+    assert fake.done()[0] == "systemctl --user disable --now sollold.socket sollold.service"
+    assert fake.socket.exists()
+
+
 def test_uninstall_without_a_manager_removes_files(fake: Fake) -> None:
     assert run(["service", "install"]) == 0
     fake.done()
@@ -307,6 +343,25 @@ def test_status_says_how_it_is(fake: Fake, capsys: Captured) -> None:
     assert run(["service", "status", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["active"], document["pid"], document["socket"]) == ("active", 17, "absent")
+
+
+@pytest.mark.parametrize("state", ["failed", "inactive", "active"])
+def test_status_names_a_socket_that_does_not_listen(
+    fake: Fake, capsys: Captured, state: str
+) -> None:
+    assert run(["service", "install", "--socket"]) == 0
+    fake.set("properties", "ActiveState=active\nSubState=running\n")
+    fake.set("socket", f"ActiveState={state}\nResult=service-start-limit-hit\n")
+    capsys.readouterr()
+    assert run(["service", "status"]) == 0
+    said = capsys.readouterr().out
+    reset = "systemctl --user reset-failed sollold.socket sollold.service"
+    assert (reset in said) == (state == "failed")
+    assert ("systemctl --user restart sollold.service" in said) == (state != "active")
+    assert ("it is failed (service-start-limit-hit): the addr" in said) == (state == "failed")
+    assert run(["service", "status", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["socket_active"] == state
 
 
 def test_status_of_what_does_not_run_is_exit_code_1(fake: Fake, capsys: Captured) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sollold.ctl.unitfile import SERVICE, exec_words, is_as_written, shared_file, unit_text
+from sollold.ctl.unitfile import SERVICE, exec_words, is_as_written, unit_text
+from sollold.system.shipped import shipped
 
 TEMPLATE = "# A comment\n[Service]\nExecStart=%h/somewhere/sollold\nRestart=on-failure\n"
 
@@ -55,4 +56,4 @@ def test_an_edit_breaks_the_seal() -> None:
 @pytest.mark.parametrize("manager", ["user", "system"])
 @pytest.mark.parametrize("unit", ["sollold.service", "sollold.socket"])
 def test_the_shipped_units_are_found(manager: str, unit: str) -> None:
-    assert "[Unit]" in shared_file(f"systemd/{manager}/{unit}").read_text()
+    assert "[Unit]" in (shipped("systemd") / manager / unit).read_text()

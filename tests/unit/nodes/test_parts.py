@@ -15,7 +15,7 @@ from sollold.config.node import Node
 from sollold.core.model import ModelView, NodeKind
 from sollold.nodes import resolve as rs
 from sollold.nodes.capabilities import Capabilities
-from sollold.nodes.own import OwnAddresses, find_own_addresses, is_literal, normal_literal
+from sollold.nodes.own import OwnAddresses, find_own_addresses, is_literal
 from sollold.nodes.parse import (
     ReplyError,
     Shared,
@@ -27,6 +27,7 @@ from sollold.nodes.parse import (
 )
 from sollold.nodes.race import first_good
 from sollold.nodes.sources import StaticSources
+from sollold.system.netif import normal_literal
 from tests.unit.nodes.support import model
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sollold.system.lock import AlreadyRunning, InstanceLock, LockFailed
+from sollold.system.unit import SYSTEM, USER, Unit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +34,19 @@ def test_a_second_instance_is_told_who_runs(tmp_path: Path) -> None:
             assert caught.value.pid == os.getpid()
             assert caught.value.exit_code == 75
             assert f"another sollold is running (pid {os.getpid()})" in caught.value.message
-            assert "systemctl --user stop sollold" in caught.value.message
+            assert f"stop it first: kill {os.getpid()}" in caught.value.message
     InstanceLock(path).release()
+
+
+@pytest.mark.parametrize(
+    ("unit", "command"), [(USER, "systemctl --user stop sollold"), (SYSTEM, "sudo systemctl stop")]
+)
+def test_a_holder_that_is_a_service_is_stopped_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: Unit, command: str
+) -> None:
+    monkeypatch.setattr("sollold.system.lock.unit_of", lambda _: unit)
+    with InstanceLock(tmp_path / "lock"), pytest.raises(AlreadyRunning, match=command):
+        InstanceLock(tmp_path / "lock")
 
 
 def test_a_holder_without_a_number_is_still_a_holder(tmp_path: Path) -> None:
