@@ -42,11 +42,6 @@ class Endpoint(NamedTuple):
         """Return whether the daemon there runs on this machine."""
         return self.scheme == "unix" or self.host in _LOCAL_HOSTS
 
-    @property
-    def is_system(self) -> bool:
-        """Return whether it is the control socket of the system's unit."""
-        return self.scheme == "unix" and self.host == str(_SYSTEM_SOCKET)
-
 
 def endpoints(url: str | None, environ: Mapping[str, str]) -> list[Endpoint]:
     """Return where to look: only `url` if there is one, else the usual places on this machine.
