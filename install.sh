@@ -58,6 +58,9 @@ Run again to update. A sollold that runs goes on with the version before until i
 TEXT
 }
 
+# As server.drain_s of the configuration says.
+drain_note="waiting for running requests, up to 30 s unless configured otherwise"
+
 die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 say() { printf '%s\n' "$@"; }
 
@@ -136,7 +139,7 @@ read_options() {
       --uninstall) set_action uninstall ;;
       --system) scope=system ;;
       --no-service) with_service= ;;
-      --start) starts=yes; service_options+=(--now) ;;
+      --start) starts=yes ;;
       --restart) restarts=yes ;;
       --socket | --linger) service_options+=("$1") ;;
       --listen) (($# > 1)) || die "--listen needs an address, such as 127.0.0.1:11434"
@@ -182,6 +185,9 @@ check_listen() {
   if [[ $listen =~ ^$host$ ]]; then listen=$listen:11434; fi
   [[ $listen =~ ^$host:[0-9]+$ ]] ||
     die "--listen: \"$listen\" is no address; write HOST:PORT, IPv6 in brackets: [::1]:11434"
+  local port=${listen##*:}
+  ((${#port} <= 5 && 10#$port >= 1 && 10#$port <= 65535)) ||
+    die "--listen: $port is no port; write one from 1 to 65535"
   case $listen in
     127.*:* | localhost:* | '[::1]:'*) return ;;
   esac
@@ -208,6 +214,7 @@ given_file() {
 install() {
   check_links
   check_old_layout
+  check_writable
   require_packages
   check_python
   run mkdir -p "$data"
@@ -217,7 +224,7 @@ install() {
   link_commands
   write_config
   if [[ $listen ]]; then set_listen; fi
-  if [[ $action == install ]]; then look_for_ollama; fi
+  if [[ $action == install ]]; then look_at_port; fi
   if [[ $with_service ]]; then install_service; fi
   if [[ $restarts ]]; then restart_service; fi
   remove_old_environments
@@ -230,6 +237,18 @@ lock() {
   command -v flock >/dev/null || return 0
   exec 9<"$data"
   flock -n 9 || die "another install.sh is at work in $data"
+}
+
+# Said before anything is downloaded.
+check_writable() {
+  local folder folders=("$data" "$bin" "$(dirname "$config")")
+  if [[ $with_service ]]; then folders+=("$unit_dir"); fi
+  for folder in "${folders[@]}"; do
+    while [[ ! -e $folder && ! -L $folder && $folder == */?* ]]; do folder=${folder%/*}; done
+    folder=${folder:-/}
+    [[ -d $folder && -w $folder && -x $folder ]] ||
+      die "$folder is no folder that $(id -un) may write to; nothing was changed"
+  done
 }
 
 missing=()
@@ -318,10 +337,29 @@ make_environment() {
   say "Installing $package into $environment, with what it needs from the package index"
   run mkdir -p "$data/venvs"
   [[ $dry_run ]] || trap undo_environment EXIT
-  run "$python" -m venv "$environment"
-  run "$environment/bin/python" -m pip install --quiet "${package}[fast]"
+  run without_terminal "$python" -m venv "$environment" || no_environment "Python's venv"
+  run "$environment/bin/python" -m pip install --quiet "${package}[fast]" || no_environment pip
   run_quietly "$environment/bin/sollold" --version
   add_demo_parts
+}
+
+# Python answers Ctrl-C with a page of its insides: here the script gets it, and ends the rest.
+without_terminal() {
+  command -v setsid >/dev/null || { "$@"; return; }
+  local child code=0
+  setsid "$@" &
+  child=$!
+  trap 'kill -TERM -- "-$child" 2>/dev/null; wait "$child" || true; die "interrupted; nothing was changed"' INT
+  wait "$child" || code=$?
+  trap - INT
+  return "$code"
+}
+
+no_environment() {
+  die "$1 could not install sollold, the reason is above; nothing was changed.
+Free in $data: $(df -Ph "$data" | awk 'END { print $4 }'), some 200 MB are needed.
+Packages come from the index that pip is set up for, by default https://pypi.org: a proxy is named
+by HTTPS_PROXY, another index by PIP_INDEX_URL, a folder of wheels by PIP_FIND_LINKS and PIP_NO_INDEX=1"
 }
 
 old_layout=
@@ -535,10 +573,50 @@ $said"
 
 # --- An Ollama on our port ----------------------------------------------------------------------
 
+look_at_port() {
+  local address=${listen:-$own_listen} port=11434 reply
+  if [[ $address ]]; then port=${address##*:}; fi
+  is_taken "$port" || return 0
+  reply=$(reply_of "$port")
+  if [[ $reply == *"Ollama is running"* && ${reply,,} != *sollold* ]]; then
+    look_for_ollama "$port"
+  elif ! is_ours "$port"; then
+    local holder="another program"
+    if [[ ${reply,,} == *sollold* ]]; then holder="another sollold"; fi
+    say "Port $port is taken by $holder$(pid_text "$port"): sollold cannot start until that has ended," \
+      "or until it listens elsewhere: ./install.sh --listen 127.0.0.1:PORT"
+  fi
+}
+
+is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Ours: of this installation, whichever version; or the socket that systemd holds open for it.
+is_ours() {
+  local pid
+  pid=$(holder_of "$1")
+  if [[ $pid && " $(users_of_all) " == *" $pid "* ]]; then return 0; fi
+  [[ $with_service ]] && command -v systemctl >/dev/null &&
+    "${systemctl[@]}" is-active --quiet sollold.socket
+}
+
+pid_text() {
+  local pid
+  pid=$(holder_of "$1")
+  if [[ $pid ]]; then echo " ($(ps -o comm= -p "$pid" 2>/dev/null || true), pid $pid)"; fi
+}
+
+# Empty when the system keeps it to itself.
+holder_of() {
+  [[ -x $venv/bin/python ]] || return 0
+  "$venv/bin/python" -I -c '
+import sys
+from sollold.system.holder import find_holder
+holder = find_holder("127.0.0.1", int(sys.argv[1]))
+print(holder.pid or "" if holder else "")' "$1" 2>/dev/null || true
+}
+
 look_for_ollama() {
-  local port=11434 found
-  if [[ $listen ]]; then port=${listen##*:}; fi
-  speaks_ollama "$port" || return 0
+  local port=$1 found
   if [[ $dry_run ]]; then
     say "An Ollama has port $port; would show how to move it to another port"
     return
@@ -570,14 +648,12 @@ if holder is not None and holder.is_ollama:
   say ""
 }
 
-speaks_ollama() {
-  local reply
-  reply=$( {
+reply_of() {
+  {
     exec 3<>"/dev/tcp/127.0.0.1/$1"
     printf 'GET / HTTP/1.0\r\nHost: localhost\r\n\r\n' >&3
-    timeout 2 cat <&3
-  } 2>/dev/null | tr -d '\0') || true
-  [[ $reply == *"Ollama is running"* && ${reply,,} != *sollold* ]]
+    timeout 2 head -c 4096 <&3
+  } 2>/dev/null | tr -d '\0' || true
 }
 
 # The system's unit that runs a process; empty when there is none.
@@ -629,6 +705,10 @@ install_service() {
   fi
   if service install; then
     say "Service: $unit_dir/sollold.service, enabled"
+    if [[ $dry_run ]]; then say_service_steps; fi
+    if [[ $starts ]]; then start_service; fi
+  elif [[ $dry_run ]]; then
+    return
   elif [[ -e $unit_dir/sollold.service ]]; then
     say "The service that is installed stays as it is."
     [[ ! $starts ]] || regret "the service could not be installed anew, nothing was started"
@@ -638,15 +718,32 @@ install_service() {
   fi
 }
 
+say_service_steps() {
+  local unit units=(sollold.service)
+  if [[ " ${service_options[*]-} " == *" --socket "* ]]; then units+=(sollold.socket); fi
+  for unit in "${units[@]}"; do say "would write: $unit_dir/$unit"; done
+  run "${systemctl[@]}" daemon-reload
+  run "${systemctl[@]}" enable "${units[@]}"
+}
+
+start_service() {
+  service install --now || {
+    starts=
+    regret "the service is installed and enabled, but it was not started: the reason is above"
+  }
+}
+
 # Through the link, so that the unit names it and not the environment of today.
 service() {
-  run_quietly "$venv/bin/python" "$venv/bin/sollolctl" service "$1" \
-    ${service_options[@]+"${service_options[@]}"}
+  local verb=$1
+  shift
+  run_quietly "$venv/bin/python" "$venv/bin/sollolctl" service "$verb" \
+    ${service_options[@]+"${service_options[@]}"} "$@"
 }
 
 restart_service() {
   [[ $with_service ]] || return 0
-  say "Restarting the service; running requests are finished first"
+  say "Restarting the service: $drain_note"
   run "${systemctl[@]}" try-restart sollold.service || regret "the service could not be restarted"
 }
 
@@ -655,7 +752,7 @@ next_steps() {
   say "Installed: $("$bin/sollold" --version)"
   case :$PATH: in
     *":$bin:"*) ;;
-    *) say "$bin is not on your PATH. Add to ~/.profile:  PATH=\"${bin/#"$HOME"/\$HOME}:\$PATH\"" ;;
+    *) say_path ;;
   esac
   [[ $action != demo ]] || return 0
   pids=$(users_of_others)
@@ -668,15 +765,37 @@ next_steps() {
     say "Next:"
     if [[ $pids ]]; then
       say "  $ctl restart sollold"
-    elif [[ ! $starts ]]; then
+    elif ! "${systemctl[@]}" is-active --quiet sollold.service; then
       say "  $ctl start sollold"
     fi
-    say "  sollolctl status" "  $journal -u sollold -f"
-    [[ $scope == system || " ${service_options[*]-} " == *" --linger "* ]] ||
-      say "It ends when you log out, unless:  loginctl enable-linger"
+    say "  sollolctl status" "  sollolctl open               the console page" "  $journal -u sollold -f"
+    say_nodes
+    is_lingering || say "It ends when you log out, unless:  loginctl enable-linger"
   else
     without_service
   fi
+}
+
+# A profile may add the folder by itself, once it is there.
+say_path() {
+  local line="PATH=\"${bin/#"$HOME"/\$HOME}:\$PATH\""
+  if grep -sqF -- "${bin/#"$HOME"/\$HOME}" ~/.profile; then
+    say "$bin is not on your PATH yet: log in again, or type:  $line"
+  else
+    say "$bin is not on your PATH. Add to ~/.profile:  $line"
+  fi
+}
+
+# Without nodes of its own it has only what runs on this machine.
+say_nodes() {
+  grep -qE '^[[:space:]]*(\[\[ *nodes|hosts_file)' "$config" 2>/dev/null ||
+    say "  add your nodes to $config, one [[nodes]] each; then: sollolctl reload"
+}
+
+is_lingering() {
+  [[ $scope == system || " ${service_options[*]-} " == *" --linger "* ]] ||
+    [[ $(loginctl show-user "$(id -un)" --property=Linger --value 2>/dev/null) == yes ]] ||
+    [[ -e /var/lib/systemd/linger/$(id -un) ]]
 }
 
 without_service() {
@@ -685,6 +804,7 @@ without_service() {
     "  nohup sollold >>~/sollold.log 2>&1 &            in the background" \
     "  @reboot $bin/sollold >>~/sollold.log 2>&1       at every boot: crontab -e" \
     "See it with:  sollolctl status"
+  say_nodes
 }
 
 # --- Demo ---------------------------------------------------------------------------------------
@@ -762,15 +882,33 @@ remove_installation() {
     run rm -rf "$cache/demo"
     run rmdir --ignore-fail-on-non-empty "$cache"
   fi
-  if [[ $pids ]]; then say "Still running, please end it: sollold (pid $pids)"; fi
+  if [[ $pids ]]; then say "Still running, please end it: sollold (pid $pids)"; else remove_state; fi
   if [[ ! $dry_run ]]; then say "Uninstalled."; fi
+}
+
+# What a daemon leaves behind when it ends: a lock, and the folder for what it keeps.
+remove_state() {
+  local folder runtime=${XDG_RUNTIME_DIR:-/run/user/$EUID}/sollold
+  local state=${XDG_STATE_HOME:-$HOME/.local/state}/sollold
+  if [[ $scope == system ]]; then
+    runtime=/run/sollold
+    state=/var/lib/private/sollold
+  fi
+  if [[ -f $runtime/lock ]]; then run rm -f "$runtime/lock"; fi
+  for folder in "$runtime" "$state"; do
+    if [[ -d $folder ]]; then run rmdir --ignore-fail-on-non-empty "$folder"; fi
+    if [[ -d $folder && ! $dry_run ]]; then say "Left in place: $folder"; fi
+  done
+  if [[ $scope == system && -L /var/lib/sollold && ! -e /var/lib/sollold ]]; then
+    run rm -f /var/lib/sollold
+  fi
 }
 
 # Fails when a service may be left that needs the environment.
 uninstall_service() {
   local unit units=()
   for unit in sollold.socket sollold.service; do
-    if [[ -e $unit_dir/$unit || -L $unit_dir/$unit ]]; then units+=("$unit"); fi
+    if [[ -e $unit_dir/$unit || -L $unit_dir/$unit ]] || is_left "$unit"; then units+=("$unit"); fi
   done
   ((${#units[@]})) || return 0
   if ! "$venv/bin/python" "$venv/bin/sollolctl" --version >/dev/null 2>&1; then
@@ -778,26 +916,43 @@ uninstall_service() {
     remove_units "${units[@]}"
     return
   fi
+  if "${systemctl[@]}" is-active --quiet sollold.service 2>/dev/null; then
+    say "Stopping the service: $drain_note"
+  fi
   if ! service uninstall; then
     regret "the service could not be removed: see above, then run this again"
     return 1
   fi
   for unit in "${units[@]}"; do
-    if [[ ! $dry_run && -e $unit_dir/$unit ]]; then say "Left in place, it was edited: $unit_dir/$unit"; fi
+    if [[ ! $dry_run && -e $unit_dir/$unit ]]; then
+      say "Left in place, it was edited: $unit_dir/$unit. To end and remove it:" \
+        "  ${systemctl[*]} disable --now $unit && rm $unit_dir/$unit && ${systemctl[*]} daemon-reload"
+    fi
   done
+}
+
+# A unit whose file somebody removed may still run, or be linked.
+is_left() {
+  local link
+  for link in "$unit_dir"/*.wants/"$1"; do
+    if [[ -L $link ]]; then return 0; fi
+  done
+  command -v systemctl >/dev/null && "${systemctl[@]}" is-active --quiet "$1" 2>/dev/null
 }
 
 # Only what nobody has changed since sollolctl wrote it.
 remove_units() {
-  local unit
+  local unit ending=(disable --now)
   for unit in "$@"; do
-    if ! is_as_written "$unit_dir/$unit"; then
+    if [[ ! -e $unit_dir/$unit && ! -L $unit_dir/$unit ]]; then
+      ending=(stop)
+    elif ! is_as_written "$unit_dir/$unit"; then
       regret "$unit_dir/$unit is not as it was written and stays; stop its service and remove it"
       return 1
     fi
   done
   if command -v systemctl >/dev/null && "${systemctl[@]}" show --property=Version >/dev/null 2>&1; then
-    if ! run "${systemctl[@]}" disable --now "$@"; then
+    if ! run "${systemctl[@]}" "${ending[@]}" "$@"; then
       regret "the service could not be stopped: see above, then run this again"
       return 1
     fi

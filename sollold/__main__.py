@@ -35,7 +35,12 @@ SOLLOLD_SECTION__KEY. Exit codes: 0 clean stop, 2 wrong usage, 75 port or lock t
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="sollold")
-@click.option("--config", type=click.Path(path_type=Path), help="Read this file, and no other.")
+@click.option(
+    "--config",
+    # Whether it can be read is for the daemon to say, as of any other mistake in it.
+    type=click.Path(path_type=Path, readable=False),
+    help="Read this file, and no other.",
+)
 @click.option("--check-config", is_flag=True, help="Say every problem of the configuration, stop.")
 @click.option("--listen", multiple=True, metavar="ADDR", help="API address; may be repeated.")
 @click.option("--console", multiple=True, metavar="ADDR", help="Console address; may be repeated.")

@@ -1,4 +1,4 @@
-"""Background loops: named, restarted with back-off when they crash, counted.
+"""Background loops: named, restarted with back-off when they crash, counted. Threads for reading.
 
 Owns when a loop runs again, not what it does. A loop deals with the failures it expects by itself.
 """
@@ -6,11 +6,13 @@ Owns when a loop runs again, not what it does. A loop deals with the failures it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections import deque
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
@@ -18,6 +20,8 @@ from sollold.errors import SollolError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
+T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -127,3 +131,63 @@ class Loops:
 def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+class StuckError(SollolError):
+    """Work in a thread took longer than it may."""
+
+    code = "stuck"
+
+
+class Reader:
+    """Does work that may block for good, reading files, each time in a thread of its own.
+
+    A thread that is stuck keeps nobody waiting: neither those who come later, nor the exit.
+    """
+
+    def __init__(self, limit_s: float = 10.0, most_stuck: int = 8) -> None:
+        self._limit_s = limit_s
+        self._most_stuck = most_stuck
+        self.stuck = 0
+        """Threads that nobody waits for any more."""
+
+    async def run(self, work: Callable[[], T], what: str) -> T:
+        """Return what `work` returns, or raise what it raises.
+
+        Raises:
+            StuckError: it takes too long, or too many others still do.
+        """
+        if self.stuck >= self._most_stuck:
+            raise StuckError(f"{what}: {self.stuck} attempts before this one hang still")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def do() -> None:
+            result, error = None, None
+            try:
+                result = work()
+            except Exception as exc:
+                error = exc
+            # The loop may be gone by now.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._finish, done, cast("T", result), error)
+
+        threading.Thread(target=do, name=what, daemon=True).start()
+        # Not wait_for: the work itself may raise a TimeoutError, which means something else.
+        try:
+            await asyncio.wait((done,), timeout=self._limit_s)
+        finally:
+            if not done.done():
+                done.cancel()
+                self.stuck += 1
+        if not done.cancelled():
+            return done.result()
+        raise StuckError(f"{what} is not done after {self._limit_s:g} s: a file or its disk hangs")
+
+    def _finish(self, done: asyncio.Future[T], result: T, error: Exception | None) -> None:
+        if done.cancelled():
+            self.stuck -= 1
+        elif error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)

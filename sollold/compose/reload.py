@@ -28,6 +28,7 @@ from sollold.config.document import problem_document
 from sollold.events.ring import rfc3339
 from sollold.events.types import ConfigReloaded
 from sollold.nodes.sources import Found, StaticSources
+from sollold.tasks import Reader, StuckError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ class Reloader:
         apply: Callable[[Fresh], None],
         facts: DaemonFacts,
         publish: Callable[[EventBase], None],
+        reader: Reader | None = None,
     ) -> None:
         """`read` may block and raises UnusableConfig; `apply` changes the owners, without await."""
         self.loaded = loaded
@@ -72,6 +74,7 @@ class Reloader:
         self._apply = apply
         self._facts = facts
         self._publish = publish
+        self._reader = reader or Reader()
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[ReloadDocument] | None = None
         self._tasks: set[asyncio.Task[ReloadDocument]] = set()
@@ -112,10 +115,12 @@ class Reloader:
                 return _stopped()
             self._begun()
             try:
-                fresh = await asyncio.to_thread(self._look)
+                fresh = await self._reader.run(self._look, "reading the configuration")
                 return _stopped() if self._stopped.is_set() else self._take(fresh)
             except UnusableConfig as error:
                 return self._refuse(error.found)
+            except StuckError as error:
+                return self._wait_no_more(error)
             except Exception as error:
                 _log.exception("configuration not reloaded, the old one stays: a fault of sollold")
                 return self._fail(error)
@@ -182,6 +187,14 @@ class Reloader:
         hint = "mend what is listed, then reload again"
         shown = tuple(problem_document(problem) for problem in problems)
         return _refused(ErrorBody(code="config", message=message, hint=hint), shown)
+
+    def _wait_no_more(self, error: StuckError) -> ReloadDocument:
+        """Keep the configuration in force: the new one cannot be had. No await."""
+        _log.error("configuration not reloaded, the old one stays: %s", error)
+        self._facts.refused(str(error))
+        message = f"{error}; the old configuration stays in force"
+        hint = "mend what hangs, then reload again"
+        return _refused(ErrorBody(code="config", message=message, hint=hint))
 
     def _fail(self, error: Exception) -> ReloadDocument:
         """Keep the configuration in force: sollold itself could not go on. No await."""

@@ -206,6 +206,8 @@ def unknown_text(path: Path) -> str:
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.6)
     if close:
         return f"{kind}; did you mean {close[0]}?"
+    if name in node_keys():
+        return f"{kind}; nodes have it: write [[nodes]] in the line above, once for each node"
     elsewhere = [path_text(other) for other in config_keys() if other[-1] == name]
     if elsewhere:
         return f"{kind}; did you mean {elsewhere[0]}?"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sollold.config.address import Address, parse_node_url
 from sollold.config.decode import Origin, Problem
 from sollold.config.node import Node
+from sollold.config.text import read_small
 from sollold.config.values import masked
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def read_hosts(
 ) -> tuple[list[tuple[Node, Origin]], list[Problem]]:
     """Return the file's nodes that are not yet `known` (address and path), and every wrong line."""
     try:
-        text = path.read_text("utf-8")
+        text = read_small(path).decode()
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
         fault = f"cannot be read: {reason}; mend the file, or discovery.hosts_file that names it"

@@ -85,6 +85,7 @@ def load(args: LoadArgs) -> LoadedConfig:
     problems += _add_hosts(merged)
     config = _drop_own_ollama_host(merged, args, notes)
     problems += _faults(config, merged, args)
+    problems = _without_keys(problems, config)
     if problems:
         problems.sort(key=lambda problem: (_ORDER.index(problem.origin.source), problem.origin))
         raise UnusableConfig(problems)
@@ -176,10 +177,19 @@ def _add_hosts(merged: Merged) -> list[Problem]:
         return []
     nodes: tuple[Node, ...] = merged.values.get(("nodes",), ())
     found, problems = read_hosts(FilePath(file), _places(nodes))
+    problems = [_named(problem, merged) for problem in problems]
     for index, (_, origin) in enumerate(found, start=len(nodes)):
         merged.origins["nodes", index] = merged.origins["nodes", index, "url"] = origin
     merged.values[("nodes",)] = (*nodes, *(node for node, _ in found))
     return problems
+
+
+def _named(problem: Problem, merged: Merged) -> Problem:
+    """Blame a hosts file that cannot be read on the key that names it."""
+    if problem.origin.line:
+        return problem
+    path: Path = ("discovery", "hosts_file")
+    return Problem(merged.origins[path], path, f'"{problem.origin.where}" {problem.text}')
 
 
 def _places(nodes: tuple[Node, ...]) -> set[tuple[Address, str]]:
@@ -210,6 +220,12 @@ def _drop_own_ollama_host(merged: Merged, args: LoadArgs, notes: list[str]) -> C
     notes.append(f"OLLAMA_HOST is this daemon itself ({target}), so it is not used as a node")
     del merged.values[path], merged.origins[path]
     return merged.config()
+
+
+def _without_keys(problems: list[Problem], config: Config) -> list[Problem]:
+    """Leave alone variables that hold the key of a node, whatever they are called."""
+    keys = {node.key_env for node in config.nodes if node.key_env}
+    return [problem for problem in problems if problem.path or problem.origin.where not in keys]
 
 
 def _faults(config: Config, merged: Merged, args: LoadArgs) -> list[Problem]:

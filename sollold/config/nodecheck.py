@@ -11,6 +11,7 @@ from sollold.config.address import NodeUrl
 from sollold.config.fault import Fault
 from sollold.config.keys import path_text
 from sollold.config.pin import parse_pin
+from sollold.config.text import require_file
 from sollold.core.names import key_of
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _certificate(path: Path, node: Node, url: NodeUrl | None) -> Iterator[Fault]
 
 def _ca_fault(file: FilePath) -> str:
     try:
+        require_file(file)
         ssl.create_default_context(cafile=file)
     except ssl.SSLError:
         return "holds no certificate; name a PEM file with -----BEGIN CERTIFICATE-----"

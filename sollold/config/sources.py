@@ -16,6 +16,7 @@ from sollold.config.keys import Key, Path, config_keys
 from sollold.config.locate import locate
 from sollold.config.predecessor import FLAGS, VARIABLES, variable_note
 from sollold.config.schema import NOT_YET
+from sollold.config.text import read_small
 from sollold.config.values import masked
 
 if TYPE_CHECKING:
@@ -25,14 +26,29 @@ if TYPE_CHECKING:
 PREFIX = "SOLLOLD_"
 """Environment variables that set keys start with this."""
 
-OTHER_PROGRAMS = frozenset({"SOLLOLD_URL", "SOLLOLD_KEY"})
-"""Variables of sollolctl."""
+OTHER_PROGRAMS = re.compile(r"SOLLOLD_(URL|KEY|TEST_\w*)")
+"""Variables of sollolctl and of the tests."""
+
+_SERVICE_LINK = re.compile(r"SOLLOLD_(SERVICE_\w+|PORT_[0-9]+_\w+|(ENV|NAME)(_\w+)?)")
+"""What Kubernetes and Docker say of a service or container that is called sollold, and its port."""
+
+_USUAL = {
+    "SOLLOLD_PORT": "SOLLOLD_LISTEN__API",
+    "SOLLOLD_HOST": "SOLLOLD_LISTEN__API",
+    "SOLLOLD_ADDR": "SOLLOLD_LISTEN__API",
+    "SOLLOLD_CONFIG": "the flag --config",
+}
+"""What other programs call such a setting."""
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _NUMBER = re.compile(r"[0-9_]+")
 _ROW_KEY = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 _ROW_HEADER = re.compile(r"\s*\[+\s*([A-Za-z0-9_.-]+)\s*\]")
+_PARTS = re.compile(r"\('[^()]*'(, '[^()]*')*,?\)")
+_PART = re.compile(r"'([^']*)'")
+"""A table's name, as tomllib writes it: `('log', 'x')`."""
+
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -57,7 +73,7 @@ def file_layer(path: FilePath, *, is_required: bool) -> Layer | None:
     at_file = Layer(lambda _: Origin("file", str(path)))
     fault = text = ""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_small(path).decode("utf-8-sig")
         raw = tomllib.loads(text)
         layer = Layer(_file_locator(path, locate(text)))
         layer.add_table(raw)
@@ -87,11 +103,17 @@ def environment_layer(environ: Mapping[str, str]) -> tuple[Layer, list[str]]:
     layer = Layer(lambda path: Origin("environment", variable(path)))
     notes: list[str] = []
     for name in sorted(environ):
-        if name in variables:
+        if name in variables and _is_no_text(environ[name]):
+            text = "is not UTF-8 text; set it to text in UTF-8"
+            layer.problems.append(Problem(Origin("environment", name), variables[name], text))
+            layer.failed.add(variables[name])
+        elif name in variables:
             path = variables[name]
             layer.add(path, _raw_value(config_keys()[path], environ[name]))
-        elif name.startswith(PREFIX) and name not in OTHER_PROGRAMS:
-            _unknown_variable(name, variables, layer, notes)
+        elif _is_service_link(name, environ[name]):
+            notes.append(f"{name} is not a setting of sollold and has no effect")
+        elif name.startswith(PREFIX) and not OTHER_PROGRAMS.fullmatch(name):
+            layer.problems.append(_unknown_variable(name, variables))
         elif (note := variable_note(name)) is not None:
             notes.append(note)
     return layer, notes
@@ -199,6 +221,7 @@ def _syntax_problem(path: FilePath, text: str, exc: tomllib.TOMLDecodeError) -> 
             line, column = int(place[1]), int(place[2])
         else:
             column = len(text.rstrip("\n").rpartition("\n")[2]) + 1
+    message = _PARTS.sub(lambda found: f"[{'.'.join(_PART.findall(found[0]))}]", message)
     what = f"is not valid TOML: {message[:1].lower()}{message[1:]}"
     remedy = 'texts need quotes, lists need [ ], and each key stands once: key = "text"'
     return Problem(Origin("file", str(path), line, column), (), f"{what}; {remedy}")
@@ -220,23 +243,40 @@ def _excess_problem(path: FilePath, text: str, exc: Exception) -> Problem:
     return Problem(Origin("file", str(path), at + 1), named, what)
 
 
-def _unknown_variable(
-    name: str, variables: dict[str, Path], layer: Layer, notes: list[str]
-) -> None:
-    flat = {known.replace("__", "_"): known for known in variables}
-    meant = flat.get(name.replace("__", "_"))
-    if meant is None and "__" not in name:
-        notes.append(f"{name} is not a setting of sollold and has no effect")
-        return
+def _is_service_link(name: str, value: str) -> bool:
+    is_port = name == "SOLLOLD_PORT" and "://" in value
+    return is_port or _SERVICE_LINK.fullmatch(name) is not None
+
+
+def _unknown_variable(name: str, variables: dict[str, Path]) -> Problem:
+    origin = Origin("environment", name)
     parts = tuple(name.removeprefix(PREFIX).lower().split("__"))
     later = NOT_YET.get(parts) or NOT_YET.get(parts[:1])
     if later:
-        layer.problems.append(Problem(Origin("environment", name), (), f"{later}; unset it"))
-        return
-    close = [meant] if meant else difflib.get_close_matches(name, variables, n=1, cutoff=0.7)
-    remedy = f"did you mean {close[0]}?" if close else "unset it; etc/sollold.toml lists every key"
-    origin = Origin("environment", name)
-    layer.problems.append(Problem(origin, (), f"sets no known key; {remedy}"))
+        return Problem(origin, (), f"{later}; unset it")
+    close = _meant(name, variables)
+    remedy = f"did you mean {close}?" if close else "unset it; etc/sollold.toml lists every key"
+    return Problem(origin, (), f"sets no known key; {remedy}")
+
+
+def _meant(name: str, variables: dict[str, Path]) -> str:
+    if name in _USUAL:
+        return _USUAL[name]
+    section = [known for known in variables if known.startswith(f"{name}__")]
+    if section:
+        return section[0]
+    flat = {known.replace("__", "_"): known for known in variables}
+    if name.replace("__", "_") in flat:
+        return flat[name.replace("__", "_")]
+    if name == PREFIX:
+        return ""
+    last = [known for known in variables if known.endswith(f"__{name.removeprefix(PREFIX)}")]
+    return next(iter([*last, *difflib.get_close_matches(name, variables, n=1, cutoff=0.7)]), "")
+
+
+def _is_no_text(value: str) -> bool:
+    """Whether it holds bytes that are no UTF-8; Python keeps them as lone surrogates."""
+    return any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _raw_value(key: Key, text: str) -> object:

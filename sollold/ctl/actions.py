@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from sollold.ctl.session import Session
 
 _NO_NODES = (
-    "No nodes yet. What was looked at: sollolctl status. Add one: sollold --node http://HOST:PORT"
+    "No nodes yet. What was looked at: sollolctl status. "
+    "Add [[nodes]] to sollold.toml, then: sollolctl reload"
 )
 _NO_REQUESTS = "No requests running or waiting. Finished ones: sollolctl logs --kind request"
 

@@ -131,9 +131,11 @@ class Client:
                 response = _Response(endpoint, method, target, self._timeout_s, self._key)
                 response.check(is_stream=is_stream, also=also)
             except _Silent as silent:
-                # Whoever took the connection is there; asking elsewhere would only add to the wait.
                 self.misses.append(Miss(endpoint, str(silent)))
-                break
+                # Whoever took the connection is there; asking elsewhere would only add to the
+                # wait. Except that a socket's path may be held by something that never speaks.
+                if endpoint.scheme != "unix" or method != "GET":
+                    break
             except _Stranger as stranger:
                 self.misses.append(Miss(endpoint, str(stranger)))
             except (OSError, http.client.HTTPException) as error:

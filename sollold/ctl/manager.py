@@ -64,7 +64,7 @@ class ServiceManager:
         self._environ = {**environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0"}
         self._run = run
         self._linger_dir = linger_dir
-        self._system_units = system_units
+        self.system_units = system_units
         runtime = Path(f"/run/user/{os.getuid()}")
         # After `su` nothing names it, though it may be there.
         if "XDG_RUNTIME_DIR" not in environ and runtime.is_dir():
@@ -79,7 +79,7 @@ class ServiceManager:
     def units(self) -> Path:
         """Where units of a person with this manager belong."""
         if self.is_system:
-            return self._system_units
+            return self.system_units
         config = self._environ.get("XDG_CONFIG_HOME", "")
         base = Path(config) if config.startswith("/") else Path.home() / ".config"
         return base / "systemd" / "user"
@@ -120,6 +120,17 @@ class ServiceManager:
         done = self.ask("show", unit, f"--property={','.join(names)}")
         pairs = (line.partition("=") for line in done.output.splitlines())
         return {name: value for name, _, value in pairs}
+
+    def last_errors(self, unit: str) -> list[str]:
+        """Return what a unit that has just failed to start said; empty when nobody may tell."""
+        invocation = self.properties(unit, "InvocationID").get("InvocationID", "")
+        if not invocation:
+            return []
+        scope = [] if self.is_system else ["--user"]
+        field = f"_SYSTEMD_INVOCATION_ID={invocation}"
+        argv = ["journalctl", *scope, "-p", "err", "-o", "cat", "-n", "5", "--quiet", field]
+        lines = self._run(argv, self._environ, _ASK_S).output.splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
     def journal(self) -> str:
         """Return the command that shows what the daemon wrote."""

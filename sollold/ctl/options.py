@@ -93,6 +93,10 @@ def common_options() -> list[click.Parameter]:
 
 _COMMON_NAMES = frozenset(Settings._fields)
 _WATCH_S = "2"
+_WHOLE = 1000
+"""No sentence is longer."""
+_LOCAL = frozenset({"is_json", "color"})
+"""Common options that mean something to a command which asks no daemon and prints no table."""
 
 
 def _with_watch_seconds(args: Sequence[str]) -> list[str]:
@@ -116,10 +120,13 @@ class Command(click.Command):
         *,
         examples: Sequence[str] = (),
         params: list[click.Parameter] | None = None,
+        is_local: bool = False,
         **attrs: Any,
     ) -> None:
+        """`is_local`: asks no daemon and prints no table; help leaves out what is for those."""
         super().__init__(name, params=[*(params or []), *common_options()], **attrs)
         self.examples = tuple(examples)
+        self.is_local = is_local
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line; `--watch` may come without its seconds."""
@@ -147,10 +154,13 @@ class Group(click.Group):
         *,
         examples: Sequence[str] = (),
         params: list[click.Parameter] | None = None,
+        is_local: bool = False,
         **attrs: Any,
     ) -> None:
+        """`is_local`: asks no daemon and prints no table; help leaves out what is for those."""
         super().__init__(name, params=[*(params or []), *common_options()], **attrs)
         self.examples = tuple(examples)
+        self.is_local = is_local
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line; `--watch` may come without its seconds."""
@@ -166,6 +176,16 @@ class Group(click.Group):
         _write_head(self, ctx, formatter, self.examples)
         self.format_commands(ctx, formatter)
         _write_options(self, ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their whole first sentences."""
+        records = [
+            (name, command.get_short_help_str(limit=_WHOLE))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(records)
 
 
 def _flag(names: str, attribute: str, text: str) -> click.Option:
@@ -202,6 +222,8 @@ def _write_options(
         if record is None:
             continue
         name = param.name or ""
+        if getattr(command, "is_local", False) and name in _COMMON_NAMES - _LOCAL:
+            continue
         is_output = name in _COMMON_NAMES or name == "help"
         section = "Connection" if name in _CONNECTION else "Output" if is_output else "Options"
         sections[section].append(record)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "UnitFileState", "StatusText", "MainPID")
 
 
+_DRAIN_NOTE = "Stopping: waiting for running requests, up to 30 s unless configured otherwise"
+"""As server.drain_s says."""
+
+
 class FileChange(msgspec.Struct, frozen=True):
     """What became of a file: `written`, `unchanged`, `removed` or `kept`."""
 
@@ -168,21 +172,33 @@ def uninstall(session: Session, manager: ServiceManager, options: Options) -> No
     work = Work(session, manager, options)
     has_manager = not manager.refusal()
     ended = _to_end(manager, present, removable)
+    left = [name for name in (SOCKET, SERVICE) if name not in present and _is_left(manager, name)]
+    if (ended or left) and has_manager and _active(manager, SERVICE) == "active":
+        work.say(_DRAIN_NOTE)
     if ended and has_manager:
         # The socket first: a client must not start again what is being stopped.
         work.command("disable", "--now", *ended)
+    if left and has_manager:
+        work.command("stop", *left)
+    for name in left:
+        for link in _links(manager, name):
+            work.remove(link)
     for name in present:
         (work.remove if name in removable else work.keep)(manager.units / name)
-    if removable and has_manager:
+    if (removable or left) and has_manager:
         work.command("daemon-reload")
     for name in (SOCKET, SERVICE):
         drop_ins = manager.units / f"{name}.d"
         if drop_ins.is_dir():
             work.keep(drop_ins)
-    if not present:
+    if not present and not left:
         work.say(f"No {manager.name} unit of sollold in {manager.units}: nothing to do")
     if len(removable) < len(present):
-        work.say("Kept files were edited by hand; --force removes them too")
+        work.say("Kept files were edited by hand; --force removes them too, or by hand:")
+        kept = [name for name in present if name not in removable]
+        files = " ".join(str(manager.units / name) for name in kept)
+        disable = " ".join(manager.argv("disable", "--now", *kept))
+        work.say(f"  {disable} && rm {files} && {' '.join(manager.argv('daemon-reload'))}")
     work.finish()
 
 
@@ -197,6 +213,16 @@ def _to_end(manager: ServiceManager, present: list[str], removable: list[str]) -
     ]
 
 
+def _is_left(manager: ServiceManager, name: str) -> bool:
+    """Whether a unit without its file still runs, or is linked to be started."""
+    return bool(_links(manager, name)) or _active(manager, name) in {"active", "activating"}
+
+
+def _links(manager: ServiceManager, name: str) -> list[Path]:
+    found = (folder / name for folder in manager.units.glob("*.wants"))
+    return sorted(path for path in found if path.is_symlink())
+
+
 def status(session: Session, manager: ServiceManager) -> bool:
     """Print how the service is; return whether it runs."""
     state = _state(manager)
@@ -205,6 +231,11 @@ def status(session: Session, manager: ServiceManager) -> bool:
     else:
         session.print(_state_lines(manager, state))
     return state.active == "active"
+
+
+def is_only_of_the_system(manager: ServiceManager) -> bool:
+    """Whether the machine has the service, and the user who asks has none."""
+    return not _exists(manager.units / SERVICE) and _exists(manager.system_units / SERVICE)
 
 
 def daemon_argv() -> list[str]:
@@ -279,7 +310,13 @@ def _start(manager: ServiceManager, work: Work, *, has_socket: bool) -> None:
             # It holds the addresses that the socket unit is to hold.
             work.command("stop", SERVICE)
         work.command("start", SOCKET)
-    work.command("start", SERVICE)
+    try:
+        work.command("start", SERVICE)
+    except Failure as failure:
+        causes = manager.last_errors(SERVICE)
+        if causes:
+            failure.hints = (*(("Cause", line) for line in causes), *failure.hints)
+        raise
 
 
 def _say_next(manager: ServiceManager, work: Work, options: Options) -> None:

@@ -27,6 +27,7 @@ _dry_run = click.option(
 @click.group(
     "service",
     cls=Group,
+    is_local=True,
     examples=(
         "sollolctl service install --now",
         "sollolctl service status",
@@ -40,6 +41,7 @@ def service_group() -> None:
 @service_group.command(
     "install",
     cls=Command,
+    is_local=True,
     examples=(
         "sollolctl service install --now --linger",
         "sollolctl service install --socket --dry-run",
@@ -68,6 +70,7 @@ def install_command(settings: Settings, /, is_system: bool, **options: bool) -> 
 @service_group.command(
     "uninstall",
     cls=Command,
+    is_local=True,
     examples=(
         "sollolctl service uninstall",
         "sollolctl service uninstall --dry-run",
@@ -88,6 +91,7 @@ def uninstall_command(settings: Settings, /, is_system: bool, **options: bool) -
 @service_group.command(
     "status",
     cls=Command,
+    is_local=True,
     examples=(
         "sollolctl service status",
         "sollolctl service status --json",
@@ -101,7 +105,10 @@ def status_command(settings: Settings, is_system: bool) -> int:
     from sollold.ctl import service
     from sollold.ctl.failure import Exit
 
-    is_running = service.status(_session(settings), _manager(is_system))
+    manager = _manager(is_system)
+    if not is_system and os.geteuid() == 0 and service.is_only_of_the_system(manager):
+        manager = _manager(is_system=True)
+    is_running = service.status(_session(settings), manager)
     return Exit.OK if is_running else Exit.FAILED
 
 

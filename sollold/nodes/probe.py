@@ -18,6 +18,7 @@ from sollold.nodes.resolve import resolve as resolve_name
 from sollold.nodes.tls import TlsContexts
 from sollold.nodes.tools import ProbeSettings
 from sollold.nodes.watch import NodeWatch
+from sollold.tasks import Reader, StuckError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -64,6 +65,7 @@ class Prober:
         """Set once every node known at the start was probed."""
         self._dice = dice
         self._sources = sources
+        self._reader = Reader()
         self._resolve = resolve
         # Names that do not resolve hold a thread for long; some threads must stay free.
         self._lookups = asyncio.Semaphore(_MAX_LOOKUPS)
@@ -292,7 +294,12 @@ class Prober:
         sources = self._sources
         if sources is None:
             return
-        found = await asyncio.to_thread(sources.read if is_first else sources.poll)
+        work = sources.read if is_first else sources.poll
+        try:
+            found = await self._reader.run(work, "reading the hosts file")
+        except StuckError as exc:
+            log.warning("the nodes of the hosts file stay as they are: %s", exc)
+            return
         if found is not None and sources is self._sources:
             self._apply(found)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import ssl
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from sollold.config.text import require_file
+from sollold.tasks import Reader, StuckError
+
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +39,7 @@ class TlsContexts:
     def __init__(self) -> None:
         self._made: dict[Trust, ssl.SSLContext] = {}
         self._stamps: dict[Trust, tuple[int, ...]] = {}
+        self._reader = Reader()
         self._old: set[Trust] = set()
         """Made from what is to be read once more; in use until then."""
 
@@ -60,10 +66,16 @@ class TlsContexts:
             OSError: the authority's file cannot be read, or is none, and never could.
         """
         if trust.ca_file is not None:
-            await asyncio.to_thread(self._follow, trust, trust.ca_file)
+            await self._read(partial(self._follow, trust, trust.ca_file))
         elif trust not in self._made or trust in self._old:
-            self._made[trust] = await asyncio.to_thread(_make, trust)
+            self._made[trust] = await self._read(partial(_make, trust))
             self._old.discard(trust)
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._reader.run(work, "reading certificates")
+        except StuckError as exc:
+            raise TimeoutError(None, str(exc)) from exc
 
     def _follow(self, trust: Trust, ca_file: str) -> None:
         try:
@@ -83,6 +95,8 @@ class TlsContexts:
 
 def _make(trust: Trust) -> ssl.SSLContext:
     if trust.pin is None:
+        if trust.ca_file is not None:
+            require_file(Path(trust.ca_file))
         return ssl.create_default_context(cafile=trust.ca_file)
     context = _PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -85,7 +85,6 @@ def gather(
         pid=os.getpid(),
         started_s=time.monotonic(),
         looked_at=_looked_at(config),
-        not_configured=("Redis",),
     )
 
 

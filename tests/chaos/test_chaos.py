@@ -1,7 +1,7 @@
 """Four nodes, one of which is always in trouble, and sixteen clients that must not notice.
 
 A whole answer never fails. A stream may break after it began, but never without an error in its own
-protocol and never as if it were complete. Nothing is slower than six seconds. SOLLOLD_CHAOS_S
+protocol and never as if it were complete. Nothing is slower than six seconds. SOLLOLD_TEST_CHAOS_S
 changes how long it lasts.
 """
 
@@ -26,7 +26,7 @@ from tests.stack.daemon import DaemonProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DURATION_S = float(os.environ.get("SOLLOLD_CHAOS_S", "60"))
+DURATION_S = float(os.environ.get("SOLLOLD_TEST_CHAOS_S", "60"))
 CLIENTS = 16
 NODES = 4
 PHASE_S = 3.5

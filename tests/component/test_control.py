@@ -87,7 +87,7 @@ async def test_status_while_all_is_well() -> None:
         assert found.recent is not None
         assert (found.recent.ok, found.recent.failed, found.recent.failed_over) == (1, 0, 0)
         assert found.addresses.api == (lab.url,)
-        assert found.not_configured == ("Redis",)
+        assert found.not_configured == ()
         assert found.looked_at is None
         assert found.history is not None
         assert 0 < found.history.events < len(lab.built.bus.ring)

@@ -369,6 +369,30 @@ def config_of(lab: Lab) -> LoadedConfig:
     return lab.built.reloader.loaded
 
 
+async def test_a_reading_that_hangs_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Lab(1) as lab:
+        reloader = lab.built.reloader
+        release = threading.Event()
+        read = reloader._read
+
+        def hang() -> LoadedConfig:
+            release.wait()
+            return read()
+
+        monkeypatch.setattr(reloader._reader, "_limit_s", 0.05)
+        monkeypatch.setattr(reloader, "_read", hang)
+        try:
+            document = await reloader.reload()
+            assert document.result == "refused"
+            assert document.error is not None
+            assert "reading the configuration is not done after 0.05 s" in document.error.message
+            assert "is not done" in lab.built.facts.refusal
+            monkeypatch.undo()
+            assert (await reloader.reload()).result == "unchanged"
+        finally:
+            release.set()
+
+
 async def test_nothing_changes_where_nothing_differs() -> None:
     async with Lab(1) as lab:
         document = await lab.reload()

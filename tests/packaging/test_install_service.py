@@ -5,9 +5,12 @@ A stand-in for systemctl notes what it is asked; the tests of the layer `systemd
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +19,7 @@ import pytest
 
 from tests.fakes.program import FakeNodeProcess
 from tests.packaging.machine import ROOT, install_env, run, succeed
+from tests.process.support import until
 from tests.stack.ports import free_port
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ printf '%s\\n' "$*" >>"$SYSTEMCTL_CALLS"
 case "$*" in
   *MainPID*) echo "$OLLAMA_PID" ;;
   *Version*) echo Version=252 ;;
+  *is-active*) [ -e "$SYSTEMCTL_CALLS.active" ] || exit 3 ;;
+  *" start "*) [ ! -e "$SYSTEMCTL_CALLS.broken" ] || { echo "Job failed." >&2; exit 1; } ;;
 esac
 """
 
@@ -97,6 +103,47 @@ def test_a_user_gets_a_service_that_survives_updates(
     assert {path for path in left if not path.startswith(".rustup/")} == {_CONFIG}
 
 
+def test_a_start_that_fails_is_told_and_the_next_steps_fit(
+    tmp_path: Path, tools: Path, built: Built
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".profile").write_text('PATH="$HOME/.local/bin:$PATH"\n')
+    env = _env(home, tools, tmp_path)
+    user = _unless_refused(_AS_A_USER if os.geteuid() == 0 else ())
+    broken, active = tmp_path / "systemctl-calls.broken", tmp_path / "systemctl-calls.active"
+    broken.touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        listen = ("--listen", f"127.0.0.1:{port}")
+
+        said = run([*user, _INSTALL, "--start", *listen, built.wheel], env=env)
+
+    assert said.returncode == 1
+    assert f"Port {port} is taken by another program" in said.stdout
+    assert "systemctl --user start sollold.service failed: Job failed." in said.stdout
+    assert "installed and enabled, but it was not started: the reason is above" in said.stdout
+    assert "stays as it is." not in said.stdout
+    assert "systemctl --user start sollold\n" in said.stdout
+    assert "is not on your PATH yet: log in again" in said.stdout
+    assert f"add your nodes to {home / _CONFIG}, one [[nodes]] each" in said.stdout
+    assert "sollolctl open " in said.stdout
+    assert "loginctl enable-linger" in said.stdout
+
+    broken.unlink()
+    active.touch()
+    (tools / "loginctl").write_text("#!/bin/sh\necho yes\n")
+    (tools / "loginctl").chmod(0o755)
+    (home / _CONFIG).write_text('[[nodes]]\nurl = "gpu-1"\n')
+
+    again = succeed([*user, _INSTALL, "--restart", built.wheel], env=env)
+
+    assert "Restarting the service: waiting for running requests, up to 30 s" in again
+    assert "start sollold\n" not in again
+    assert "add your nodes" not in again
+    assert "enable-linger" not in again
+
+
 def test_the_machine_gets_a_service_and_its_ollama_is_moved(
     tmp_path: Path, tools: Path, built: Built
 ) -> None:
@@ -154,10 +201,75 @@ def test_what_is_asked_of_the_service_is_passed_on(tmp_path: Path, tools: Path) 
 
     said = succeed([*user, _INSTALL, *options], env=env)
 
-    assert "/venv/bin/sollolctl service install --socket --now --linger\n" in said
+    assert "/venv/bin/sollolctl service install --socket --linger\n" in said
+    assert "/venv/bin/sollolctl service install --socket --linger --now\n" in said
     assert "would run: systemctl --user try-restart sollold.service" in said
     assert not _calls(tmp_path)
     assert not list(home.iterdir())
+
+
+def test_a_dry_run_lists_what_happens_to_the_service(tmp_path: Path, tools: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    env = _env(home, tools, tmp_path)
+    user = _unless_refused(_AS_A_USER if os.geteuid() == 0 else ())
+
+    said = succeed([*user, _INSTALL, "--dry-run", "--start"], env=env)
+
+    assert f"would write: {home / _UNIT}\n" in said
+    assert "would run: systemctl --user daemon-reload\n" in said
+    assert "would run: systemctl --user enable sollold.service\n" in said
+
+
+def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: Path, tools: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".local").mkdir(parents=True)
+    (home / ".local/share").write_text("no folder\n")
+    user = _unless_refused(_AS_A_USER if os.geteuid() == 0 else ())
+    for option in ("--dry-run", "--no-service"):
+        result = run([*user, _INSTALL, option], env=_env(home, tools, tmp_path))
+
+        assert result.returncode == 1
+        assert f"{home}/.local/share is no folder that " in result.stdout
+        assert "nothing was changed" in result.stdout
+
+
+def test_a_port_is_checked_before_consent_is_asked_for(tmp_path: Path, tools: Path) -> None:
+    for listen in ("bad:99999999", "bad:0", "0.0.0.0:65536"):
+        result = run([_INSTALL, "--listen", listen], env=_env(tmp_path, tools, tmp_path))
+
+        assert result.returncode == 1
+        assert f"--listen: {listen.partition(':')[2]} is no port" in result.stdout
+        assert "no API keys" not in result.stdout
+
+
+def test_an_interruption_shows_nothing_of_pythons_insides(tmp_path: Path, tools: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    argv = [str(_INSTALL), "--no-service"]
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            argv,
+            env=_env(home, tools, tmp_path),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        made = home / ".local/share/sollold/venvs/1/bin"
+        until(lambda: made.exists(), "the environment is begun")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) != 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    said = log.read_text()
+    assert "interrupted; nothing was changed" in said
+    assert "Traceback" not in said
+    assert not made.exists()
 
 
 def test_without_systemd_it_says_how_to_start(tmp_path: Path) -> None:

@@ -151,6 +151,20 @@ def test_the_service_manager_is_told(
         assert "last reload refused" in notify.wait_for("READY=1")[1]
 
 
+def test_a_pipe_in_the_place_of_the_file_holds_up_neither_reloads_nor_the_end(
+    daemon: DaemonProcess, node: FakeNodeProcess
+) -> None:
+    daemon.config_path.unlink()
+    os.mkfifo(daemon.config_path)
+    daemon.group.send(signal.SIGHUP)
+    until(lambda: "it is a pipe, not a regular file" in daemon.log_text(), "it is refused")
+    daemon.config_path.unlink()
+    daemon.write_config(nodes=[node.url], config="[queue]\nlength = 128\n")
+    daemon.group.send(signal.SIGHUP)
+    until(lambda: reloads(daemon) == ["queue.length 512 -> 128"], "it is reloaded")
+    assert daemon.stop() == 0
+
+
 @pytest.mark.parametrize("fault", ['spool_dir = "~nouserhere/x"', f"body_bytes = {'1' * 5000}"])
 def test_what_cannot_be_read_by_anybody_ends_no_daemon(
     daemon: DaemonProcess, node: FakeNodeProcess, fault: str

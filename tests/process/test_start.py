@@ -57,7 +57,9 @@ BAD_LINES = {
 }
 
 
-def sollold(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def sollold(
+    tmp_path: Path, *args: str, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, with nothing of this machine's settings."""
     kept = {
         name: text
@@ -70,7 +72,7 @@ def sollold(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
         "LANG": "C.UTF-8",
     }
     return subprocess.run(
-        [sys.executable, "-m", "sollold", *args],
+        [*before, sys.executable, "-m", "sollold", *args],
         env=env,
         cwd=tmp_path,
         capture_output=True,
@@ -127,6 +129,18 @@ def test_a_file_that_is_no_toml_and_one_that_is_not_there(tmp_path: Path) -> Non
     missing = sollold(tmp_path, "--config", str(tmp_path / "nowhere.toml"))
     assert missing.returncode == 78
     assert "does not exist" in missing.stderr
+
+
+def test_a_file_that_is_closed_to_the_user_is_a_bad_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "closed.toml"
+    path.touch(mode=0)
+    # Root may read everything; another number in a namespace of its own may not.
+    other = ("unshare", "--user", "--map-user=1000") if os.geteuid() == 0 else ()
+    if subprocess.run([*other, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    result = sollold(tmp_path, "--config", str(path), before=other)
+    assert (result.returncode, result.stdout) == (78, "")
+    assert result.stderr.startswith(f"sollold: {path}: cannot be read: Permission denied")
 
 
 def test_wrong_usage_and_help(tmp_path: Path) -> None:

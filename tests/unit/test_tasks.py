@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sollold.errors import SollolError
-from sollold.tasks import CrashPolicy, LoopCrashed, Loops
+from sollold.tasks import CrashPolicy, LoopCrashed, Loops, Reader, StuckError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -232,3 +233,31 @@ async def test_nothing_starts_twice_or_after_the_end() -> None:
         loops.cancel()
         with pytest.raises(RuntimeError, match="cancelled"):
             loops.start("late", forever)
+
+
+async def test_what_a_thread_returns_or_raises_is_passed_on() -> None:
+    reader = Reader()
+    assert await reader.run(lambda: 3, "counting") == 3
+
+    def fail() -> None:
+        raise TimeoutError("of its own")
+
+    with pytest.raises(TimeoutError, match="of its own"):
+        await reader.run(fail, "counting")
+
+
+async def test_a_stuck_thread_keeps_nobody_waiting_and_too_many_are_refused() -> None:
+    reader = Reader(limit_s=0.05, most_stuck=1)
+    release = threading.Event()
+    try:
+        with pytest.raises(StuckError, match=r"counting is not done after 0\.05 s"):
+            await reader.run(release.wait, "counting")
+        with pytest.raises(StuckError, match="1 attempts before this one hang"):
+            await reader.run(lambda: 3, "counting")
+    finally:
+        release.set()
+    async with asyncio.timeout(5):
+        while reader.stuck:
+            await asyncio.sleep(0.01)
+    reader._limit_s = 5
+    assert await reader.run(lambda: 3, "counting") == 3

@@ -64,6 +64,14 @@ def test_a_variable_sets_its_key(
         ("SOLLOLD_QUEUE__LENGHT", "1", "sets no known key; did you mean SOLLOLD_QUEUE__LENGTH?"),
         ("SOLLOLD_QUEUE_LENGTH", "1", "sets no known key; did you mean SOLLOLD_QUEUE__LENGTH?"),
         ("SOLLOLD_X__Y", "1", "sets no known key; unset it; etc/sollold.toml lists every key"),
+        ("SOLLOLD_LISTEN", "x:1", "sets no known key; did you mean SOLLOLD_LISTEN__API?"),
+        ("SOLLOLD_PORT", "11500", "sets no known key; did you mean SOLLOLD_LISTEN__API?"),
+        ("SOLLOLD_QUEUE", "5", "sets no known key; did you mean SOLLOLD_QUEUE__LENGTH?"),
+        ("SOLLOLD_SPOOL_DIR", "5", "sets no known key; did you mean SOLLOLD_LIMITS__SPOOL_DIR?"),
+        ("SOLLOLD_CONFIG", "x", "sets no known key; did you mean the flag --config?"),
+        ("SOLLOLD_", "x", "sets no known key; unset it"),
+        ("SOLLOLD_QUEUE__LENGTH", "1\udcff", "queue.length: is not UTF-8 text; set it to text in"),
+        ("SOLLOLD_LOG__LEVEL", "\udcff", "log.level: is not UTF-8 text; set it to text in UTF-8"),
         ("SOLLOLD_REDIS__URL", "x", "this version does not use Redis; unset it"),
         ("SOLLOLD_DISCOVERY__MDNS", "x", "this version does not look for nodes by mDNS; unset it"),
         ("SOLLOLD_NODES", "a,b c", 'nodes[1].url: "b c" has a host that is neither'),
@@ -74,14 +82,22 @@ def test_a_wrong_variable_is_named(name: str, text: str, words: str) -> None:
 
 
 def test_variables_of_other_programs_are_left_alone() -> None:
-    result = loaded(SOLLOLD_URL="x", SOLLOLD_KEY="x", HOME="/x", SOLLOLDX="1")
+    result = loaded(SOLLOLD_URL="x", SOLLOLD_KEY="x", SOLLOLD_TEST_ENV="x", HOME="/x", SOLLOLDX="1")
     assert result.config == Config()
     assert not any("SOLLOLD_URL" in note for note in result.notes)
 
 
-def test_a_variable_that_looks_like_ours_is_noted() -> None:
-    notes = loaded(SOLLOLD_PORT="tcp://10.0.0.1:11434", SOLLOL_REDIS_URL="redis://x").notes
-    assert "SOLLOLD_PORT is not a setting of sollold and has no effect" in notes
+def test_what_is_said_of_a_service_of_our_name_is_noted() -> None:
+    links = {
+        "SOLLOLD_PORT": "tcp://10.0.0.1:11434",
+        "SOLLOLD_PORT_11434_TCP_ADDR": "10.0.0.1",
+        "SOLLOLD_SERVICE_HOST": "10.0.0.1",
+        "SOLLOLD_SERVICE_PORT_HTTP": "80",
+        "SOLLOLD_NAME": "/web/sollold",
+    }
+    notes = loaded(**links, SOLLOL_REDIS_URL="redis://x").notes
+    for name in links:
+        assert f"{name} is not a setting of sollold and has no effect" in notes
     assert "SOLLOL_REDIS_URL has no effect: this version does not use Redis" in notes
 
 
@@ -132,3 +148,14 @@ def test_a_node_given_by_variable_may_not_be_this_daemon() -> None:
 
 def test_nodes_by_variable_are_plain_nodes() -> None:
     assert loaded(SOLLOLD_NODES="a").config.nodes == (Node(url="http://a:11434"),)
+
+
+def test_the_variable_of_a_nodes_key_may_have_our_prefix(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('[[nodes]]\nurl = "https://gpu/v1"\nkind = "openai"\nkey_env = "SOLLOLD_GPU"\n')
+    assert load(LoadArgs(config=file, environ={"SOLLOLD_GPU": "k"})).config.nodes
+    with pytest.raises(ConfigError) as caught:
+        load(LoadArgs(config=file, environ={"SOLLOLD_GPU": "k", "SOLLOLD_CPU": "k"}))
+    assert caught.value.problems == [
+        "environment SOLLOLD_CPU: sets no known key; unset it; etc/sollold.toml lists every key"
+    ]

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 
 from sollold.config import Config, Flags, LoadArgs, LoadedConfig, Node, load
 from sollold.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def write(path: Path, text: str) -> Path:
@@ -171,7 +169,7 @@ def test_a_named_file_has_to_exist_and_be_a_file(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_told_even_when_it_need_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="cannot be read: it is a folder"):
         load(LoadArgs(files=(tmp_path,)))
 
 
@@ -356,7 +354,8 @@ def test_another_path_is_another_node_in_the_hosts_file_too(tmp_path: Path) -> N
 
 def test_a_missing_or_binary_hosts_file_is_told(tmp_path: Path) -> None:
     text = "[discovery]\nhosts_file = 'hosts'\n"
-    assert only(tmp_path, text).startswith(f"{tmp_path}/hosts: cannot be read: No such file")
+    where = f'F:2: discovery.hosts_file: "{tmp_path}/hosts" cannot be read: '
+    assert f"{where}No such file" in only(tmp_path, text)
     (tmp_path / "hosts").write_bytes(b"\xff\n")
     assert "it is not UTF-8" in only(tmp_path, text)
 
@@ -421,3 +420,35 @@ def test_a_relative_path_where_the_folder_is_gone(
     with pytest.raises(ConfigError, match="the current folder is gone; write the path from / on"):
         load(LoadArgs(environ={"SOLLOLD_LIMITS__SPOOL_DIR": "x"}))
     load(LoadArgs(environ={"SOLLOLD_LIMITS__SPOOL_DIR": str(tmp_path)}))
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    kinds = {pipe: "a pipe", Path("/dev/zero"): "a device", tmp_path: "a folder"}
+    for path, kind in kinds.items():
+        words = f"cannot be read: it is {kind}, not a regular file; "
+        with pytest.raises(ConfigError) as caught:
+            load(LoadArgs(config=path))
+        assert caught.value.problems[0].startswith(f"{path}: {words}")
+        line = only(tmp_path, f"[discovery]\nhosts_file = '{path}'\n")
+        assert line.startswith(f'F:2: discovery.hosts_file: "{path}" {words}')
+        line = only(tmp_path, f"[[nodes]]\nurl = 'https://gpu'\nca_file = '{path}'\n")
+        assert line.startswith(f'F:3: nodes[0].ca_file: "{path}" {words}')
+
+
+def test_a_file_too_large_for_settings_is_refused(tmp_path: Path) -> None:
+    line = only(tmp_path, "#" * (1024 * 1024 + 1))
+    assert line.startswith("F: cannot be read: it has more than 1024 KiB")
+    assert loaded(tmp_path, "#" * 1024 * 1024).config == Config()
+
+
+def test_a_table_that_stands_twice_is_named_as_it_is_written(tmp_path: Path) -> None:
+    assert "cannot declare [log] twice" in only(tmp_path, "[log]\n[log]\n")
+    assert "cannot declare [a.b] twice" in only(tmp_path, "[a.b]\n[a.b]\n")
+
+
+def test_a_nodes_key_outside_of_nodes_is_told_where_it_belongs(tmp_path: Path) -> None:
+    line = only(tmp_path, "[listen]\nurl = 'http://gpu-1'\n")
+    assert line.startswith("F:2: listen.url: unknown key; nodes have it: write [[nodes]] in the")

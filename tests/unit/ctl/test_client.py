@@ -211,6 +211,19 @@ def test_a_hanging_daemon_is_given_up_and_nobody_else_is_asked() -> None:
     assert other.asked == []
 
 
+def test_a_socket_that_never_speaks_is_passed_over_when_asking(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as mute, FakeDaemon(STATUS).on_tcp() as other:
+        mute.bind(str(path))
+        mute.listen()
+        asked = client(f"unix:{path}", other.url, timeout_s=1)
+        asked.get("/api/v1/status")
+        assert other.asked
+        with pytest.raises(Failure):
+            client(f"unix:{path}", other.url, timeout_s=0.1).post("/api/v1/reload")
+        assert len(other.asked) == 1
+
+
 def test_an_answer_that_breaks_off_is_no_answer() -> None:
     cut = Answer(encode(HEALTHY), cut_bytes=10)
     with FakeDaemon({"/api/v1/status": cut}).on_tcp() as daemon:

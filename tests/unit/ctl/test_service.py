@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -28,6 +29,7 @@ case "$*" in
     cat "$FAKE/socket" 2>/dev/null || echo ActiveState=inactive ;;
   *" show "*) cat "$FAKE/properties" 2>/dev/null ;;
   enable-linger*) [ -e "$FAKE/no_linger" ] && { echo "Access denied" >&2; exit 1; } ;;
+  *_SYSTEMD_INVOCATION_ID=abc*) echo "sollold: 127.0.0.1:11434 is taken by nc (pid 7)" ;;
   *" start "*) [ -e "$FAKE/no_start" ] && { echo "Job failed." >&2; exit 1; } ;;
 esac
 exit 0
@@ -52,14 +54,14 @@ class Fake:
         calls = self._folder / "calls"
         lines = calls.read_text().splitlines() if calls.exists() else []
         calls.unlink(missing_ok=True)
-        return [line for line in lines if " show" not in line]
+        return [line for line in lines if " show" not in line and "journalctl" not in line]
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     folder = tmp_path / "fake"
     folder.mkdir()
-    for name in ("systemctl", "loginctl"):
+    for name in ("systemctl", "loginctl", "journalctl"):
         program = folder / name
         program.write_text(_SYSTEMCTL)
         program.chmod(0o755)
@@ -125,6 +127,14 @@ def test_a_start_that_fails_is_a_failure(fake: Fake, capsys: Captured) -> None:
     said = capsys.readouterr().err
     assert "systemctl --user start sollold.service failed: Job failed." in said
     assert "journalctl --user -u sollold.service" in said
+
+
+def test_a_start_that_fails_names_what_the_daemon_said(fake: Fake, capsys: Captured) -> None:
+    fake.set("no_start")
+    fake.set("properties", "InvocationID=abc\nActiveState=failed\n")
+    assert run(["service", "install", "--now"]) == 1
+    said = capsys.readouterr().err
+    assert "sollold: 127.0.0.1:11434 is taken by nc (pid 7)" in said
 
 
 def test_linger_turns_it_on(fake: Fake, capsys: Captured) -> None:
@@ -313,6 +323,30 @@ def test_uninstall_leaves_no_socket_that_starts_what_is_gone(fake: Fake) -> None
     assert fake.socket.exists()
 
 
+def test_uninstall_ends_a_unit_whose_file_is_gone(fake: Fake, capsys: Captured) -> None:
+    wants = fake.units / "default.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "sollold.service").symlink_to(fake.service)
+    fake.set("properties", "ActiveState=active\n")
+    assert run(["service", "uninstall"]) == 0
+    assert not (wants / "sollold.service").is_symlink()
+    assert fake.done() == [
+        "systemctl --user stop sollold.service",
+        "systemctl --user daemon-reload",
+    ]
+    said = capsys.readouterr().out
+    assert "waiting for running requests, up to 30 s" in said
+    assert "nothing to do" not in said
+
+
+def test_uninstall_says_how_to_remove_what_it_keeps(fake: Fake, capsys: Captured) -> None:
+    fake.units.mkdir(parents=True)
+    fake.service.write_text("[Service]\nExecStart=/mine\n")
+    assert run(["service", "uninstall"]) == 0
+    command = f"systemctl --user disable --now sollold.service && rm {fake.service} && "
+    assert f"  {command}systemctl --user daemon-reload" in capsys.readouterr().out
+
+
 def test_uninstall_without_a_manager_removes_files(fake: Fake) -> None:
     assert run(["service", "install"]) == 0
     fake.done()
@@ -362,6 +396,37 @@ def test_status_names_a_socket_that_does_not_listen(
     assert run(["service", "status", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["socket_active"] == state
+
+
+def test_root_is_told_of_the_service_of_the_system_when_there_is_no_other(
+    fake: Fake, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    units = tmp_path / "system"
+    units.mkdir()
+    (units / "sollold.service").touch()
+    made = functools.partial(ServiceManager, system_units=units)
+    monkeypatch.setattr("sollold.ctl.manager.ServiceManager", made)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    run(["service", "status"])
+    assert "sollold.service (system)" in capsys.readouterr().out
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    run(["service", "status"])
+    assert "sollold.service (user)" in capsys.readouterr().out
+
+
+def test_help_lists_only_options_that_mean_something(capsys: Captured) -> None:
+    for words in (["service"], ["service", "install"], ["service", "status"]):
+        assert run([*words, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert "--json" in said
+        assert not {"--sort", "--columns", "--url", "--watch"} & set(said.split())
+
+
+def test_help_cuts_no_sentence(capsys: Captured) -> None:
+    assert run(["--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "on any mistake the old one stays." in said
+    assert "..." not in said.partition("Commands:")[2].partition("Options:")[0]
 
 
 def test_status_of_what_does_not_run_is_exit_code_1(fake: Fake, capsys: Captured) -> None:

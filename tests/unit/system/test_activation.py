@@ -108,3 +108,19 @@ def test_what_is_no_socket_is_closed_and_told(caplog: pytest.LogCaptureFixture) 
     assert caplog.text.count("is no socket") == 2
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(FIRST_FD)
+
+
+@pytest.mark.parametrize("count", ["65", "99999999", "9" * 5000])
+def test_more_than_anybody_passes_is_told_once(
+    count: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count}
+    assert take_passed(environ, FIRST_FD) == []
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f"{count[:12]}: more than 64 sockets, none is used")
+
+
+def test_many_that_are_not_there_are_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "60"}
+    assert take_passed(environ, FIRST_FD) == []
+    assert len(caplog.records) == 1
