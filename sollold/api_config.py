@@ -31,3 +31,18 @@ class ConfigDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The files that were read."""
     values: tuple[ConfigValue, ...]
     """In the order of `etc/sollold.toml`."""
+
+
+class ConfigProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """One mistake: where it is, what is wrong, what to do."""
+
+    source: str
+    """`file`, `hosts file`, `environment`, `flag` or `default`."""
+    where: str
+    """The path of a file, the name of a variable or a flag."""
+    line: int | None = None
+    key: str | None = None
+    text: str
+    remedy: str | None = None
+    shown: str
+    """All of it in one line."""

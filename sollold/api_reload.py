@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from sollold.api_config import ConfigProblem
 from sollold.api_types import ErrorBody
 
 
@@ -18,21 +19,6 @@ class ConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     new: str | None = None
     text: str
     """The change for people: `queue.length 512 -> 128`."""
-
-
-class ConfigProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """One mistake: where it is, what is wrong, what to do."""
-
-    source: str
-    """`file`, `hosts file`, `environment`, `flag` or `default`."""
-    where: str
-    """The path of a file, the name of a variable or a flag."""
-    line: int | None = None
-    key: str | None = None
-    text: str
-    remedy: str | None = None
-    shown: str
-    """All of it in one line."""
 
 
 class ReloadDocument(msgspec.Struct, frozen=True, kw_only=True):

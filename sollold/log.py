@@ -10,13 +10,14 @@ import json
 import logging
 import logging.handlers
 import os
-import re
 import sys
 import threading
 from collections import deque
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,10 +39,6 @@ _JOURNAL_PRIORITY = (
 _COLOUR = ((logging.ERROR, "\x1b[31m"), (logging.WARNING, "\x1b[33m"), (logging.INFO, "\x1b[36m"))
 _DIM = "\x1b[2m"
 _PLAIN = "\x1b[0m"
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Controls, line separators, marks that reverse the direction of text, and lone surrogates."""
 
 
 class Stream(Protocol):
@@ -137,20 +134,6 @@ def is_journal(stream: Stream, environ: Mapping[str, str]) -> bool:
     except (OSError, ValueError):
         return False
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-
-
-def visible(text: str) -> str:
-    """Write control characters and direction marks as escapes, so that no text can fake a line."""
-    if text.isprintable():
-        return text
-    return _UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    number = ord(match[0])
-    if match[0] in "\t\n\r":
-        return {"\t": "\\t", "\n": "\\n", "\r": "\\r"}[match[0]]
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def _has_colour(stream: Stream, environ: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@
   const LEVELS = ["debug", "info", "warning", "error", "critical"];
   const SHAPES = { debug: "unknown", info: "up", warning: "slow", error: "down", critical: "down" };
   const STOPPING = 1001;
+  const RESTART_MS = 15000; // one that takes longer was stopped, or is lost
 
   const byId = (name) => document.getElementById(name);
   const panel = byId("log");
@@ -38,6 +39,7 @@
   let last = null; // the newest line that came in
   let heardAt = null; // when the daemon was last heard
   let pausedAt = null;
+  let stoppedAt = 0;
   let waiting = []; // lines that came in and are not shown
   let waitingCount = 0;
 
@@ -161,9 +163,11 @@
 
   function words() {
     const until = heardAt === null ? "" : `, lines until ${clock(heardAt)}`;
+    if (pausedAt !== null && (connection === "stopping" || connection === "lost")) {
+      return `Paused, connection lost${until}`;
+    }
     if (connection === "stopping") return `sollold is restarting${until}`;
     if (connection === "lost") return `Reconnecting${until}`;
-    if (connection === "refused") return `Reconnecting: too many readers${until}`;
     if (connection === "connecting") return "Connecting";
     if (pausedAt !== null) return `Paused since ${clock(pausedAt)}`;
     return connection === "polling" ? "Polling every 5 s" : "Live";
@@ -190,6 +194,9 @@
     const whose = from ? ` from '${from}'` : "";
     return `No line ${what}${whose} is among the last 2,000. The daemon itself leaves out what is below [log] level.`;
   }
+
+  const isRestarting = () =>
+    connection === "stopping" && Date.now() - stoppedAt < RESTART_MS;
 
   function heard(how) {
     connection = how;
@@ -228,6 +235,7 @@
       socket = null;
       if (event.code === STOPPING) {
         connection = "stopping";
+        stoppedAt = Date.now();
         again();
       } else if (isWhole) {
         poll();
@@ -257,7 +265,7 @@
     } catch {
       status = 0;
     }
-    if (status !== 200 && connection !== "stopping") connection = "lost";
+    if (status !== 200 && !isRestarting()) connection = "lost";
     tell();
     if (status === 200) timer = window.setTimeout(connect, POLL_MS);
     else again();
@@ -291,6 +299,7 @@
       else address.searchParams.delete(name);
     }
     window.history.replaceState(window.history.state, "", address);
+    document.dispatchEvent(new Event("sollold-address"));
     clear();
     isGreeted = false;
     connection = "connecting";
@@ -313,7 +322,7 @@
     if (pageConnection.dataset.connection !== "lost") return;
     if (socket === null || socket.readyState !== WebSocket.OPEN) return;
     drop();
-    if (connection !== "stopping") connection = "lost";
+    if (!isRestarting()) connection = "lost";
     again();
     tell();
   }

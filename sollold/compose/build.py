@@ -39,6 +39,7 @@ from sollold.web.console.pages import Console
 from sollold.web.control import ControlApi
 from sollold.web.documents import Documents
 from sollold.web.edge import Edge
+from sollold.web.events import EventApi
 from sollold.web.facts import Bound, DaemonFacts, gather
 from sollold.web.inference import InferenceApi
 from sollold.web.loglines import LogApi
@@ -160,14 +161,15 @@ def _built(
     )
     audience = Audience(bus.close, hub.close)
     parts = (
+        EventApi(bus, audience),
         LogApi(hub, audience),
         static,
         Viewer(static),
         ReloadApi(reloader.reload),
-        make_inventory(know, flow),
+        make_inventory(know, flow, audience.turns),
         ConfigurationApi(lambda: reloader.loaded),
     )
-    control = ControlApi(documents=documents, bus=bus, fleet=know.registry.fleet, audience=audience)
+    control = ControlApi(documents, fleet=know.registry.fleet, turns=audience.turns)
     return Built(
         app=_app(reloader.loaded.config, front, control, audience, console, parts, metrics),
         prober=know.prober,

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sollold.web.catalogue import Catalogue
     from sollold.web.facts import Bound
     from sollold.web.metrics import Metrics
+    from sollold.web.turns import Turns
     from sollold.wire.routes import InferenceRoute
 
 
@@ -91,11 +92,11 @@ def make_inference(
     )
 
 
-def make_inventory(know: Knowledge, flow: Flow) -> InventoryApi:
+def make_inventory(know: Knowledge, flow: Flow, turns: Turns) -> InventoryApi:
     """Return what answers which models there are, and where one would run."""
     fleet = know.registry.fleet
     oracle = Oracle(admission=flow.admission, fleet=fleet)
-    return InventoryApi(fleet=fleet, oracle=oracle, clock=time.monotonic)
+    return InventoryApi(fleet=fleet, oracle=oracle, clock=time.monotonic, turns=turns)
 
 
 def _is_ollama(node: NodeView | None) -> bool:

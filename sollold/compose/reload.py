@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sollold.api_reload import ConfigChange, ConfigProblem, ReloadDocument
+from sollold.api_reload import ConfigChange, ReloadDocument
 from sollold.api_types import ErrorBody
 from sollold.config import (
     ConfigDiff,
@@ -24,7 +24,7 @@ from sollold.config import (
     diff,
     with_live,
 )
-from sollold.config.keys import path_text
+from sollold.config.document import problem_document
 from sollold.events.ring import rfc3339
 from sollold.events.types import ConfigReloaded
 from sollold.nodes.sources import Found, StaticSources
@@ -33,6 +33,7 @@ from sollold.tasks import Reader, StuckError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sollold.api_config import ConfigProblem
     from sollold.config import Change
     from sollold.events.base import EventBase
     from sollold.web.facts import DaemonFacts
@@ -184,7 +185,7 @@ class Reloader:
         self._facts.refused(f"{count}, the first: {problems[0]}")
         message = f"the configuration has {count}; the old one stays in force"
         hint = "mend what is listed, then reload again"
-        shown = tuple(_problem(problem) for problem in problems)
+        shown = tuple(problem_document(problem) for problem in problems)
         return _refused(ErrorBody(code="config", message=message, hint=hint), shown)
 
     def _wait_no_more(self, error: StuckError) -> ReloadDocument:
@@ -230,20 +231,6 @@ def _texts(changes: Sequence[Change]) -> str:
 
 def _change(change: Change) -> ConfigChange:
     return ConfigChange(key=change.key, old=change.old, new=change.new, text=str(change))
-
-
-def _problem(problem: Problem) -> ConfigProblem:
-    origin = problem.origin
-    text, remedy = problem.parts
-    return ConfigProblem(
-        source=origin.source,
-        where=origin.where,
-        line=origin.line or None,
-        key=path_text(problem.path) or None,
-        text=text,
-        remedy=remedy,
-        shown=str(problem),
-    )
 
 
 def _nobody() -> None:

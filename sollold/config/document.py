@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sollold.api_config import ConfigDocument, ConfigValue
+from sollold.api_config import ConfigDocument, ConfigProblem, ConfigValue
 from sollold.config.keys import Key, Path, config_keys, node_keys, path_text, value_at
 from sollold.config.values import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sollold.config.decode import Problem
     from sollold.config.load import LoadedConfig
 
 
@@ -54,3 +55,18 @@ def _hidden(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _hidden(item) for name, item in value.items()}
     return value
+
+
+def problem_document(problem: Problem) -> ConfigProblem:
+    """Return a mistake as documents have it."""
+    origin = problem.origin
+    text, remedy = problem.parts
+    return ConfigProblem(
+        source=origin.source,
+        where=origin.where,
+        line=origin.line or None,
+        key=path_text(problem.path) or None,
+        text=text,
+        remedy=remedy,
+        shown=str(problem),
+    )

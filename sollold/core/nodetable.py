@@ -284,8 +284,15 @@ def explain_rejection(request: WaitingRequest, nodes: NodeTable) -> dict[NodeId,
         if not code and view.id in request.excluded:
             code = "excluded"  # noqa: PLW2901
         code = code or "busy"  # noqa: PLW2901
-        reasons[view.id] = Reason(code, f"{view.id} {REASONS[code]}")
+        reasons[view.id] = Reason(code, f"{view.id} {_cause(view, code)}")
     return reasons
+
+
+def _cause(view: NodeView, code: str) -> str:
+    """Return what keeps a node from serving, with what is known of why it is not there."""
+    if code == "down" and view.reason is not None:
+        return f"is {view.state.value}: {view.reason.text}"
+    return REASONS[code]
 
 
 def screen(view: NodeView, key: ModelKey, digest: Digest | None) -> tuple[str, ModelView | None]:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
 from sollold.api_types import ErrorBody, ErrorDocument
 from sollold.ctl.failure import Exit, Failure
+from sollold.ctl.places import DEFAULT_API, Endpoint
 from sollold.ctl.screen import clean
-from sollold.system.dirs import find_dirs
 from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
@@ -27,34 +25,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_API = "http://127.0.0.1:11434"
-DEFAULT_CONSOLE = "http://127.0.0.1:8080"
-
-_SYSTEM_SOCKET = Path("/run/sollold/control.sock")
 _ERROR_SCHEMA = "sollold.error/1"
 _UNREADABLE = (msgspec.DecodeError, RecursionError)
 _MAX_BODY_BYTES = 256 * 1024 * 1024
 _KEY_CODES = frozenset({"key_missing", "key_invalid", "key_role"})
-_LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-class Endpoint(NamedTuple):
-    """One place where a daemon may answer."""
-
-    label: str
-    """As the person would write it after `--url`."""
-    scheme: str
-    """`http`, `https` or `unix`."""
-    host: str
-    """Host name, or the path of a Unix socket."""
-    port: int
-    base: str = ""
-    """Path prefix, without a trailing slash."""
-
-    @property
-    def is_local(self) -> bool:
-        """Return whether the daemon there runs on this machine."""
-        return self.scheme == "unix" or self.host in _LOCAL_HOSTS
 
 
 class Miss(NamedTuple):
@@ -285,27 +259,6 @@ class _Response:
         return f"no answer within {self._timeout_s:g} s"
 
 
-def endpoints(url: str | None, environ: Mapping[str, str]) -> list[Endpoint]:
-    """Return where to look: only `url` if there is one, else the usual places on this machine.
-
-    Raises:
-        Failure: the URL cannot be used.
-    """
-    if url:
-        return [_parse(url)]
-    return [*control_sockets(environ), _parse(DEFAULT_API), _parse(DEFAULT_CONSOLE)]
-
-
-def control_sockets(environ: Mapping[str, str]) -> list[Endpoint]:
-    """Return the control sockets that exist: this person's, then the system's."""
-    own = find_dirs(environ).control_socket
-    places = [own] if _is_trusted(own) else []
-    # Path.exists would raise: a daemon that root has started leaves a directory for root alone.
-    if own != _SYSTEM_SOCKET and os.path.exists(_SYSTEM_SOCKET):  # noqa: PTH110
-        places.append(_SYSTEM_SOCKET)
-    return [Endpoint(f"unix:{path}", "unix", str(path), 0) for path in places]
-
-
 def unreachable(misses: Sequence[Miss]) -> Failure:
     """Return the failure that says where no daemon answered, and what to try."""
     miss = next((item for item in misses if item.endpoint.label == DEFAULT_API), misses[-1])
@@ -327,44 +280,12 @@ def unreachable(misses: Sequence[Miss]) -> Failure:
     )
 
 
-def _parse(url: str) -> Endpoint:
-    scheme, sign, rest = url.partition(":")
-    if scheme == "unix" and sign:
-        path = rest.removeprefix("//") if rest.startswith("///") else rest
-        return Endpoint(f"unix:{path}", "unix", path, 0)
-    try:
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        port = parts.port
-    except ValueError as error:
-        raise _bad_url(url) from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise _bad_url(url)
-    # As with Ollama's own client: a bare host means the usual port, a URL means the scheme's.
-    default_port = {"http": 80, "https": 443}[parts.scheme] if "://" in url else 11434
-    label = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    base = parts.path.rstrip("/")
-    return Endpoint(label, parts.scheme, parts.hostname, port or default_port, base)
-
-
-def _bad_url(url: str) -> Failure:
-    message = f"no address {visible(url)!r}; write http://HOST:PORT or unix:PATH"
-    return Failure(Exit.USAGE, "usage", message)
-
-
 def _connection(endpoint: Endpoint, timeout_s: float) -> http.client.HTTPConnection:
     if endpoint.scheme == "unix":
         return _UnixConnection(endpoint.host, timeout_s)
     if endpoint.scheme == "https":
         return http.client.HTTPSConnection(endpoint.host, endpoint.port, timeout=timeout_s)
     return http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout_s)
-
-
-def _is_trusted(path: Path) -> bool:
-    """Return whether the socket is there and nobody else could have put it there."""
-    try:
-        return path.is_socket() and path.parent.stat().st_uid in {os.getuid(), 0}
-    except OSError:
-        return False
 
 
 class _Schema(msgspec.Struct):

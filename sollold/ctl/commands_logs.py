@@ -72,19 +72,17 @@ def logs_command(
     if is_daemon:
         of_daemon["since"] = filters.pop("since")
         _refuse(filters, "with --daemon")
-        _daemon_log(session, {"n": lines, **of_daemon}, grep=grep, is_follow=follow)
+        _daemon_log(session, {"n": lines, "grep": grep or None, **of_daemon}, is_follow=follow)
         return
     _refuse(of_daemon, "without --daemon")
     from sollold.ctl import events
 
     since, until = filters.pop("since"), filters.pop("until")
-    query = events.log_query(session, filters, count=lines, since=since, until=until)
-    (events.follow if follow else events.logs)(session, query, grep=grep)
+    query = events.log_query(session, filters, count=lines, since=since, until=until, grep=grep)
+    (events.follow if follow else events.logs)(session, query)
 
 
-def _daemon_log(
-    session: Session, wanted: dict[str, Any], *, grep: str | None, is_follow: bool
-) -> None:
+def _daemon_log(session: Session, wanted: dict[str, Any], *, is_follow: bool) -> None:
     from sollold.ctl import daemon_log
     from sollold.ctl.logs import query_time
 
@@ -92,7 +90,7 @@ def _daemon_log(
     if wanted["since"] is not None:
         wanted["since"] = query_time(wanted["since"], session.now(), session.zone)
     query = {name: str(value) for name, value in wanted.items() if value is not None}
-    (daemon_log.follow if is_follow else daemon_log.logs)(session, query, grep=grep)
+    (daemon_log.follow if is_follow else daemon_log.logs)(session, query)
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:

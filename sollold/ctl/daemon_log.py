@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sollold.api_types import LogLine, LogsDocument
-from sollold.ctl import words
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.logs import clock_text
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,24 +17,16 @@ if TYPE_CHECKING:
     from sollold.ctl.session import Session
 
 _PATH = "/api/v1/logs"
-_ALL = "10000"
 _STYLES = {"error": "failure", "critical": "failure", "warning": "slow", "debug": "dim"}
 
 
-def logs(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
+def logs(session: Session, query: Mapping[str, str]) -> None:
     """Print the lines that are kept."""
+    reply = _get(session, query)
     if session.settings.is_json:
-        if grep:
-            message = "--grep does not go with --json without -f"
-            raise Failure(Exit.USAGE, "usage", message)
-        session.print_document(_get(session, query))
+        session.print_document(reply)
         return
-    wanted = {**query, "n": _ALL} if grep else query
-    count = int(query["n"])
-    lines = [
-        line for line in _get(session, wanted).document(LogsDocument).lines if _fits(line, grep)
-    ]
-    shown = lines[-count:] if count else []
+    shown = reply.document(LogsDocument).lines
     session.print([log_line(line, session) for line in shown])
     if not shown:
         session.note(f"No line fits. Older ones: {_journal(session)}")
@@ -42,7 +34,7 @@ def logs(session: Session, query: Mapping[str, str], *, grep: str | None) -> Non
         session.note(f"Older lines: {_journal(session)}")
 
 
-def follow(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
+def follow(session: Session, query: Mapping[str, str]) -> None:
     """Print the last lines and then every new one, until interrupted.
 
     Raises:
@@ -51,8 +43,6 @@ def follow(session: Session, query: Mapping[str, str], *, grep: str | None) -> N
     try:
         for reply in session.lines(_PATH, {**query, "follow": "1"}):
             line = reply.document(LogLine)
-            if not _fits(line, grep):
-                continue
             if session.settings.is_json:
                 session.print_document(reply)
             else:
@@ -79,12 +69,6 @@ def _get(session: Session, query: Mapping[str, str]) -> Reply:
         return session.get(_PATH, query)
     except Failure as failure:
         raise _with_journal(failure, session) from failure
-
-
-def _fits(line: LogLine, grep: str | None) -> bool:
-    if not grep or line.dropped is not None:
-        return True
-    return grep.casefold() in f"{line.level} {line.source}: {line.message}".casefold()
 
 
 def _with_journal(failure: Failure, session: Session) -> Failure:

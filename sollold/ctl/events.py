@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sollold.api_types import EventLine, NodesDocument
-from sollold.ctl import words
 from sollold.ctl.actions import node_id
-from sollold.ctl.client import DEFAULT_API
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.logs import event_line, query_time
+from sollold.ctl.places import DEFAULT_API
 from sollold.ctl.table import split_filter
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _FILTER_KEYS = ("model", "backend", "node", "event_type", "instance", "request")
 _FILTER_ALIASES = {"kind": "event_type", "type": "event_type"}
-_ALL = "10000"
-"""As many as the daemon keeps."""
 
 
 class _EventLines(msgspec.Struct, frozen=True):
@@ -36,6 +34,7 @@ def log_query(
     count: int,
     since: str | None,
     until: str | None,
+    grep: str | None,
 ) -> dict[str, str]:
     """Return the URL parameters for what was asked for.
 
@@ -46,15 +45,18 @@ def log_query(
     for text in session.settings.filters:
         key, is_not, values = split_filter(text)
         key = _FILTER_ALIASES.get(key, key)
-        if key not in _FILTER_KEYS or is_not:
+        if key not in _FILTER_KEYS:
             known = ", ".join(f"{name}=" for name in _FILTER_KEYS)
             raise Failure(Exit.USAGE, "usage", f"no event filter {text!r}; there are: {known}")
-        wanted[key] = [*wanted.get(key, ()), *sorted(values)]
-    if wanted.get("backend"):
-        wanted["backend"] = [words.backend(word) for word in wanted["backend"]]
-    if wanted.get("node"):
-        wanted["node"] = _full_names(session, wanted["node"])
-    query = {"n": str(count)}
+        name = f"{key}!" if is_not else key
+        wanted[name] = [*wanted.get(name, ()), *sorted(values)]
+    for name in ("backend", "backend!"):
+        if wanted.get(name):
+            wanted[name] = [words.backend(word) for word in wanted[name]]
+    for name in ("node", "node!"):
+        if wanted.get(name):
+            wanted[name] = _full_names(session, wanted[name])
+    query = {"n": str(count)} | ({"grep": grep} if grep else {})
     query |= {key: ",".join(values) for key, values in wanted.items() if values}
     for key, moment in (("since", since), ("until", until)):
         if moment is not None:
@@ -62,75 +64,40 @@ def log_query(
     return query
 
 
-def logs(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
-    """Print the events that are kept; with `grep` the last ones whose line has that text."""
+def logs(session: Session, query: Mapping[str, str]) -> None:
+    """Print the events that are kept."""
+    reply = session.get("/api/v1/events", query)
     if session.settings.is_json:
-        _refuse_grep(grep)
-        session.print_document(session.get("/api/v1/events", query))
+        session.print_document(reply)
         return
-    lines = [line for _, line in _kept(session, query, grep)]
-    if lines:
-        session.print(lines)
-    elif query.keys() - {"n"} or grep:
+    events = reply.document(_EventLines).events
+    now = session.now()
+    if events:
+        session.print([event_line(event, session.out, session.zone, now) for event in events])
+    elif query.keys() - {"n"}:
         session.note("No event fits. Look at all of them: sollolctl logs")
     else:
         session.note(f"No events yet. Send a request to {_address(session)}")
 
 
-def follow(session: Session, query: Mapping[str, str], *, grep: str | None) -> None:
+def follow(session: Session, query: Mapping[str, str]) -> None:
     """Print the last events and then every new one, until interrupted.
 
     Raises:
         Failure: the daemon ended it.
     """
-    wanted = {**query, "follow": "1"}
-    told = 0
-    if grep and not session.settings.is_json:
-        # The last lines that fit may be far back, and a stream begins with its last few only.
-        kept = _kept(session, query, grep)
-        told = max((event.seq or 0 for event, _ in kept), default=0)
-        session.print([line for _, line in kept])
-        wanted["n"] = _ALL
-    for reply in session.lines("/api/v1/events", wanted):
+    for reply in session.lines("/api/v1/events", {**query, "follow": "1"}):
         event = reply.document(EventLine)
-        line = event_line(event, session.out, session.zone, session.now())
-        if event.kind != "gap" and not _fits(event, grep):
-            continue
         if session.settings.is_json:
             session.print_document(reply)
-        elif event.seq is None or event.seq > told:
-            session.print([line])
+        else:
+            session.print([event_line(event, session.out, session.zone, session.now())])
     raise Failure(
         Exit.UNREACHABLE,
         "connection_lost",
         "sollold ended the stream of events",
         (("running?", "sollolctl status"),),
     )
-
-
-def _kept(
-    session: Session, query: Mapping[str, str], grep: str | None
-) -> list[tuple[EventLine, str]]:
-    wanted = {**query, "n": _ALL} if grep else query
-    events = session.get("/api/v1/events", wanted).document(_EventLines).events
-    now = session.now()
-    found = [
-        (event, event_line(event, session.out, session.zone, now))
-        for event in events
-        if _fits(event, grep)
-    ]
-    count = int(query["n"])
-    return found[-count:] if count else []
-
-
-def _fits(event: EventLine, grep: str | None) -> bool:
-    return not grep or grep.casefold() in f"{event.kind} {event.text}".casefold()
-
-
-def _refuse_grep(grep: str | None) -> None:
-    if grep:
-        message = "--grep does not go with --json without -f, which prints the document unchanged"
-        raise Failure(Exit.USAGE, "usage", message)
 
 
 def _address(session: Session) -> str:

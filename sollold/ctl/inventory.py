@@ -17,9 +17,10 @@ from sollold.ctl.models import (
     model_lines,
     models_summary,
 )
-from sollold.ctl.names import natural, resolve
+from sollold.ctl.names import resolve
 from sollold.ctl.showing import show
 from sollold.ctl.views import ScreenView
+from sollold.words.names import natural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,18 @@ _NONE_LOADED = (
 
 def models(session: Session) -> None:
     """Print the list of models."""
-    show(session, MODELS)
+    view = ListView(
+        path="/api/v1/models",
+        noun="model",
+        rows=_by_name,
+        columns=lambda _screen: model_columns(session.zone),
+        filters=MODEL_FILTERS,
+        name=lambda row: row.name,
+        key=lambda row: row.name,
+        summary=models_summary,
+        empty=_NO_MODELS,
+    )
+    show(session, view)
 
 
 def model(session: Session, wanted: str) -> None:
@@ -86,16 +98,3 @@ def _lines(reply: Reply, session: Session, screen: Screen) -> list[str]:
 def _by_name(reply: Reply) -> list[Model]:
     found = reply.document(ModelsDocument).models
     return sorted(found, key=lambda item: natural(item.name))
-
-
-MODELS = ListView(
-    path="/api/v1/models",
-    noun="model",
-    rows=_by_name,
-    columns=model_columns,
-    filters=MODEL_FILTERS,
-    name=lambda row: row.name,
-    key=lambda row: row.name,
-    summary=models_summary,
-    empty=_NO_MODELS,
-)

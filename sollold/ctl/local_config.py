@@ -6,19 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sollold.config import LoadArgs, LoadedConfig, load
-from sollold.config.document import config_document
-from sollold.errors import ConfigError
+from sollold.config import LoadArgs, LoadedConfig, UnusableConfig, load
+from sollold.config.document import config_document, problem_document
 from sollold.system.dirs import find_dirs
 from sollold.system.netif import interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sollold.api_config import ConfigDocument
+    from sollold.api_config import ConfigDocument, ConfigProblem
 
 
-def read(environ: Mapping[str, str]) -> tuple[ConfigDocument | None, list[str]]:
+def read(environ: Mapping[str, str]) -> tuple[ConfigDocument | None, list[ConfigProblem]]:
     """Return the configuration as a document, or every problem of it."""
     loaded, problems = _load(environ, None)
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -27,7 +26,7 @@ def read(environ: Mapping[str, str]) -> tuple[ConfigDocument | None, list[str]]:
 
 def check_files(
     environ: Mapping[str, str], file: str | None
-) -> tuple[list[str], list[str], list[str]]:
+) -> tuple[list[str], list[ConfigProblem], list[str]]:
     """Return the files that were read, every problem, and what was noticed besides."""
     loaded, problems = _load(environ, None if file is None else Path(file))
     if loaded is None:
@@ -35,7 +34,9 @@ def check_files(
     return [str(path) for path in loaded.files], problems, list(loaded.notes)
 
 
-def _load(environ: Mapping[str, str], file: Path | None) -> tuple[LoadedConfig | None, list[str]]:
+def _load(
+    environ: Mapping[str, str], file: Path | None
+) -> tuple[LoadedConfig | None, list[ConfigProblem]]:
     args = LoadArgs(
         files=find_dirs(environ).config_files,
         config=file,
@@ -44,5 +45,5 @@ def _load(environ: Mapping[str, str], file: Path | None) -> tuple[LoadedConfig |
     )
     try:
         return load(args), []
-    except ConfigError as error:
-        return None, error.problems
+    except UnusableConfig as error:
+        return None, [problem_document(problem) for problem in error.found]

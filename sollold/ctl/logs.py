@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-from sollold.ctl import words
 from sollold.ctl.failure import Exit, Failure
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from sollold.api_types import EventLine

@@ -188,7 +188,9 @@ def completion_command(shell: str) -> None:
     """Print the completion script for a shell."""
     from click.shell_completion import get_completion_class
 
-    completion = get_completion_class(shell)
+    from sollold.ctl.bash import ColonBash
+
+    completion = ColonBash if shell == "bash" else get_completion_class(shell)
     if completion is None:
         raise click.UsageError(f"no completion for {shell}")
     click.echo(completion(cli, {}, _NAME, f"_{_NAME.upper()}_COMPLETE").source())

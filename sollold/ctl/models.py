@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sollold.ctl import words
-from sollold.ctl.names import natural
 from sollold.ctl.screen import pad, width_of
 from sollold.ctl.status import LABEL_WIDTH
 from sollold.ctl.table import Column, Layout, number_column, render, text_column
+from sollold.words import figures as words
+from sollold.words.names import natural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ _ID_LENGTH = 12
 """Characters of a digest that Ollama shows."""
 
 
-def model_columns(_screen: Screen) -> list[Column[Model]]:
+def model_columns(zone: tzinfo | None) -> list[Column[Model]]:
     """Return the columns of the list of models."""
     return [
         Column(
@@ -39,7 +39,7 @@ def model_columns(_screen: Screen) -> list[Column[Model]]:
         text_column("NEXT", lambda model: _next_node(model.next), is_name=True),
         text_column("WHY", lambda model: _why(model.next), is_name=True, drop_rank=1),
         text_column("ID", lambda model: model.digest[:_ID_LENGTH] or words.UNKNOWN, is_wide=True),
-        text_column("MODIFIED", lambda model: model.modified_at or words.UNKNOWN, is_wide=True),
+        text_column("MODIFIED", lambda model: _moment(model.modified_at, zone), is_wide=True),
         text_column("CAN", lambda model: _can(model) or words.UNKNOWN, is_wide=True),
     ]
 
@@ -125,6 +125,11 @@ def next_text(following: NextNode | None) -> str:
     if following.equals:
         text += f" (as good: {', '.join(following.equals)})"
     return text
+
+
+def _moment(text: str | None, zone: tzinfo | None) -> str:
+    at = words.moment(text)
+    return words.UNKNOWN if at is None else f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
 def _facts(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from sollold.ctl.failure import Exit, Failure
@@ -10,8 +9,6 @@ from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_DIGITS = re.compile(r"(\d+)")
 
 
 def resolve(wanted: str, names: Sequence[str], noun: str) -> str:
@@ -36,12 +33,6 @@ def resolve(wanted: str, names: Sequence[str], noun: str) -> str:
     raise Failure(
         Exit.NOT_FOUND, f"{noun}_not_found", f"no {noun} {wanted!r}", _nearest(wanted, names, noun)
     )
-
-
-def natural(name: str) -> tuple[str, ...]:
-    """Return a sort key that puts `gpu-2` before `gpu-10`."""
-    parts = _DIGITS.split(name.casefold())
-    return tuple(part.zfill(20) if part.isdecimal() else part for part in parts)
 
 
 def _nearest(wanted: str, names: Sequence[str], noun: str) -> tuple[tuple[str, str], ...]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from sollold.api_types import NodeCounts
-from sollold.ctl import words
-from sollold.ctl.names import natural
 from sollold.ctl.screen import pad, width_of
 from sollold.ctl.status import LABEL_WIDTH
 from sollold.ctl.table import Column, number_column, text_column
+from sollold.words import figures as words
+from sollold.words.names import natural
+from sollold.words.states import WORST_FIRST, badness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +21,10 @@ if TYPE_CHECKING:
     from sollold.api_types import LoadedModel, Node, NodeDocument, Request
     from sollold.ctl.screen import Screen
 
-_WORST_FIRST = ("down", "unknown", "slow", "draining", "up")
-
 
 def worst_first(nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes in the order people look for them: by state, then by name."""
-    return sorted(nodes, key=lambda node: (_badness(node.state), natural(node.name)))
+    return sorted(nodes, key=lambda node: (badness(node.state), natural(node.name)))
 
 
 def node_columns(screen: Screen) -> list[Column[Node]]:
@@ -40,7 +39,7 @@ def node_columns(screen: Screen) -> list[Column[Node]]:
         Column(
             header="STATE",
             text=lambda node: f"{screen.glyph(node.state)} {node.state}",
-            sort_key=lambda node: (_badness(node.state),),
+            sort_key=lambda node: (badness(node.state),),
             style=lambda node: node.state,
         ),
         Column(
@@ -84,7 +83,7 @@ NODE_FILTERS: dict[str, Callable[[Node], Sequence[str]]] = {
 
 def summary(nodes: Sequence[Node]) -> str:
     """Return the line under the list: `6 nodes: 3 up, 1 slow`."""
-    states = [node.state if node.state in _WORST_FIRST else "unknown" for node in nodes]
+    states = [node.state if node.state in WORST_FIRST else "unknown" for node in nodes]
     counts = NodeCounts(
         total=len(nodes),
         up=states.count("up"),
@@ -233,7 +232,3 @@ def _why(node: Node) -> str:
 
 def _address(url: str) -> str:
     return url.partition("://")[2] or url
-
-
-def _badness(state: str) -> int:
-    return _WORST_FIRST.index(state) if state in _WORST_FIRST else 1

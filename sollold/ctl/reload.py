@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from sollold.api_reload import ReloadDocument
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.status import hint_line
+from sollold.words.figures import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sollold.ctl.places import Endpoint
     from sollold.ctl.session import Session
+    from sollold.system.unit import Unit
 
 
 def reload(session: Session) -> None:
@@ -30,20 +33,20 @@ def reload(session: Session) -> None:
         else:
             session.print_document(reply)
     elif not is_refused:
-        session.print(list(_lines(document, session.unit().systemctl("restart"))))
+        session.print(list(_lines(document, restart_hint(session.client.endpoint, session.unit()))))
     if is_refused:
         raise _refusal(document, is_told=session.settings.is_json)
 
 
 def _lines(document: ReloadDocument, restart: str) -> Iterator[str]:
     if document.live:
-        yield f"reloaded: {_count(len(document.live), 'change')}"
+        yield f"reloaded: {plural(len(document.live), 'change')}"
         yield from (f"  {change.text}" for change in document.live)
     else:
         files = ", ".join(document.files) or "defaults"
         yield f"reloaded, nothing {'else ' if document.restart else ''}changed: {files}"
     if document.restart:
-        yield f"needs a restart: {_count(len(document.restart), 'change')}"
+        yield f"needs a restart: {plural(len(document.restart), 'change')}"
         yield from (f"  {change.text}" for change in document.restart)
         yield hint_line("restart it", restart)
     for note in document.notes:
@@ -61,5 +64,8 @@ def _refusal(document: ReloadDocument, *, is_told: bool) -> Failure:
     return failure
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def restart_hint(endpoint: Endpoint | None, unit: Unit) -> str:
+    """Return how to restart the daemon that answered; from afar nobody knows its unit."""
+    if endpoint is None or endpoint.scheme != "unix":
+        return "where it runs, with: systemctl --user restart sollold, or without --user"
+    return unit.systemctl("restart")

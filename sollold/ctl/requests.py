@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sollold.ctl import words
 from sollold.ctl.table import Column, number_column, text_column
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

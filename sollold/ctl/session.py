@@ -11,8 +11,9 @@ from threading import Timer
 from typing import TYPE_CHECKING
 
 from sollold.api_types import ErrorBody, ErrorDocument, encode
-from sollold.ctl.client import Client, endpoints
+from sollold.ctl.client import Client
 from sollold.ctl.failure import Exit, Failure, PipeClosed
+from sollold.ctl.places import endpoints
 from sollold.ctl.screen import detect
 from sollold.ctl.status import hint_line
 from sollold.wire.visible import visible
@@ -38,8 +39,11 @@ class Session:
         self.out = detect(sys.stdout, environ, settings.color)
         self.err = detect(sys.stderr, environ, settings.color)
         self.zone: tzinfo | None = UTC if settings.is_utc else None
+        url = settings.url or environ.get("SOLLOLD_URL")
+        self.is_pointed = bool(url)
+        """Whether one address was named, so that nothing else will do."""
         self.client = Client(
-            endpoints(settings.url or environ.get("SOLLOLD_URL"), environ),
+            endpoints(url, environ),
             timeout_s=settings.timeout_s,
             key=_key(settings.key_file, environ),
             is_unicode=self.out.is_unicode,

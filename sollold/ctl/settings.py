@@ -6,14 +6,15 @@ import json
 from typing import TYPE_CHECKING
 
 from msgspec import json as msgjson
+from msgspec import to_builtins
 
 from sollold.api_config import ConfigDocument
-from sollold.ctl import words
 from sollold.ctl.client import Reply
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.lists import ListView
 from sollold.ctl.showing import show as show_view
 from sollold.ctl.table import Column, split_filter, text_column
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,14 +26,14 @@ _MAX_SHOWN = 500
 
 
 def show(session: Session, *, has_origin: bool) -> None:
-    """Print the daemon's configuration; without a daemon what it would start with."""
+    """Print the daemon's configuration; without one what it would start with."""
     session.refuse_watch()
     view = _view(session, has_origin=has_origin)
     try:
         show_view(session, view)
         return
     except Failure as failure:
-        if failure.exit_code != Exit.UNREACHABLE or session.settings.url:
+        if failure.exit_code != Exit.UNREACHABLE or session.is_pointed:
             raise
         lost = failure
     document = _local(session.environ)
@@ -57,12 +58,13 @@ def check(session: Session, file: str | None) -> Exit:
         content = {
             "schema": "sollold.config_check/1",
             "files": files,
-            "problems": problems,
+            "problems": [to_builtins(problem) for problem in problems],
             "notes": notes,
         }
         session.print([json.dumps(content)])
         return Exit.BAD_CONFIG if problems else Exit.OK
-    session.print(problems or [f"configuration is good: {', '.join(files) or 'defaults'}"])
+    shown = [problem.shown for problem in problems]
+    session.print(shown or [f"configuration is good: {', '.join(files) or 'defaults'}"])
     for note in notes:
         session.note(note)
     if problems:
@@ -75,7 +77,7 @@ def _local(environ: Mapping[str, str]) -> ConfigDocument:
 
     found, problems = read(environ)
     if found is None:
-        hints = tuple(("", problem) for problem in problems)
+        hints = tuple(("", problem.shown) for problem in problems)
         message = "sollold does not run, and its configuration is not good"
         raise Failure(Exit.BAD_CONFIG, "bad_config", message, hints)
     return found

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from sollold.ctl import words
 from sollold.ctl.screen import pad, width_of
+from sollold.words import figures as words
+from sollold.words.states import DAEMON_WORDS, glyph_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,14 +32,6 @@ _HINT_WIDTH = 18
 _UPTIME_END = 63
 _MAX_PROBLEMS = 5
 _TWO_STEPS_WIDTH = 80
-_STATE_WORDS = {
-    "serving": "serving",
-    "degraded": "serving, degraded",
-    "cannot_serve": "cannot serve",
-    "starting": "starting",
-    "stopping": "stopping",
-}
-_STATE_GLYPHS = {"serving": "up", "stopping": "draining", "starting": "unknown"}
 
 
 def status_lines(
@@ -90,16 +83,9 @@ def hint_line(label: str, text: str) -> str:
     return f"  {pad(label, _HINT_WIDTH - 2)}{text}" if label else f"  {text}"
 
 
-def glyph_state(status: StatusDocument) -> str:
-    """Return the node state whose mark stands for the daemon's."""
-    if status.state == "cannot_serve":
-        return "down" if status.nodes.total else "slow"
-    return _STATE_GLYPHS.get(status.state, "slow")
-
-
 def _head(status: StatusDocument, screen: Screen) -> str:
     state = glyph_state(status)
-    text = _STATE_WORDS.get(status.state, status.state)
+    text = DAEMON_WORDS.get(status.state, status.state)
     if status.reason is not None and status.state not in {"serving", "degraded"}:
         text += f": {status.reason.text}"
     left = f"{screen.glyph(state)} sollold {status.version}  {text}"

@@ -13,7 +13,7 @@ import msgspec
 
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.screen import Screen, pad, shorten, width_of
-from sollold.ctl.words import UNKNOWN
+from sollold.words.figures import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from sollold.ctl import words
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.session import report_here
 from sollold.ctl.terminal import Stage
+from sollold.words import figures as words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

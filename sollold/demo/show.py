@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sollold import __version__
 from sollold.api_types import StatusDocument
-from sollold.ctl.client import Client, control_sockets, endpoints
+from sollold.ctl.client import Client
 from sollold.ctl.failure import Failure
 from sollold.ctl.main import run as run_ctl
+from sollold.ctl.places import control_sockets, endpoints
 from sollold.demo import addresses, chat, model, parts, settings
 from sollold.demo.children import Child, Children, wait_until
 from sollold.demo.failure import EXIT_FAILED, DemoFailed

@@ -85,6 +85,10 @@ class EventBus:
         """Return the newest `n` events that pass, oldest first. Times are wall-clock seconds."""
         return self.ring.last(n, wanted, since_s, until_s)
 
+    def kept(self) -> list[Record]:
+        """Return every event that is kept, oldest first."""
+        return self.ring.all()
+
     def close(self) -> None:
         """End every reader, also those still to come; publishing only fills the ring. No await."""
         self._is_closed = True
@@ -92,9 +96,10 @@ class EventBus:
             subscription.close()
 
     def _distribute(self, record: Record) -> None:
+        shared = record.shared()
         for subscription in self._subscriptions:
             try:
-                subscription.offer(record)
+                subscription.offer(shared)
             except Exception:
                 _log.exception("event reader failed and was closed event=%r", record.event)
                 subscription.close()

@@ -1,13 +1,14 @@
 """Which events a reader wants: filters and ranges, parsed alike for CLI, HTTP and WebSocket.
 
-Values in one field are alternatives, separate fields must all match.
+Values in one field are alternatives, separate fields must all match. A field whose name ends in `!`
+leaves out what it matches; `grep` finds a text in the event's line.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -15,9 +16,11 @@ from sollold.errors import InvalidRequest
 from sollold.events.types import EVENT_KINDS, EVENT_TYPES, event_type
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from sollold.events.ring import Record
+
+T = TypeVar("T")
 
 _ALIASES = {
     "kind": "event_type",
@@ -26,10 +29,13 @@ _ALIASES = {
     "instance_id": "instance",
 }
 _FIELDS = ("model", "backend", "node", "event_type", "instance", "request")
+_TEXT = "grep"
+_MAX_TEXT = 1000
 _RANGE_KEYS = frozenset({"n", "follow", "since", "until"})
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DEFAULT_COUNT = 50
+_OWN_ID = "r-"
 _MAX_COUNT = 10_000
 
 
@@ -42,22 +48,39 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     event_types: frozenset[str] = frozenset()
     instances: frozenset[str] = frozenset()
     requests: tuple[str, ...] = ()
+    text: str = ""
+    """Part of the line people read, casefolded."""
+    unwanted: Filter | None = None
+    """What meets any one of these conditions does not pass."""
 
     @classmethod
     def parse(cls, params: Mapping[str, str], others: Collection[str] = ()) -> Self:
         """Return the filter that `params` describe; keys in `others` are not looked at.
 
         Raises:
-            InvalidRequest: a key or an event type does not exist.
+            InvalidRequest: a key or an event type does not exist, or the text is too long.
         """
-        values: dict[str, list[str]] = {field: [] for field in _FIELDS}
+        wanted: dict[str, list[str]] = {field: [] for field in _FIELDS}
+        unwanted: dict[str, list[str]] = {field: [] for field in _FIELDS}
         for key, value in params.items():
-            if key in others:
+            if key in others or key == _TEXT:
                 continue
-            field = _ALIASES.get(key.replace("-", "_"), key.replace("-", "_"))
-            if field not in values:
-                raise InvalidRequest(f"no event filter {key!r}; there are: {', '.join(_FIELDS)}")
+            name = key.removesuffix("!").replace("-", "_")
+            field = _ALIASES.get(name, name)
+            if field not in wanted:
+                known = ", ".join([*_FIELDS, _TEXT])
+                raise InvalidRequest(f"no event filter {key!r}; there are: {known}")
+            values = unwanted if key.endswith("!") else wanted
             values[field] += [part for part in map(str.strip, value.split(",")) if part]
+        found = cls._of(wanted)
+        return msgspec.structs.replace(
+            found,
+            text=parse_text(params.get(_TEXT)),
+            unwanted=cls._of(unwanted) if any(unwanted.values()) else None,
+        )
+
+    @classmethod
+    def _of(cls, values: Mapping[str, list[str]]) -> Self:
         return cls(
             models=frozenset(_model(value) for value in values["model"]),
             backends=frozenset(value.casefold() for value in values["backend"]),
@@ -69,23 +92,17 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
     def matches(self, record: Record) -> bool:
         """Return whether the record passes every condition."""
-        event = record.event
-        return (
-            (not self.event_types or event_type(type(event)) in self.event_types)
-            and (
-                not self.models or (event.model is not None and _model(event.model) in self.models)
-            )
-            and (not self.backends or (event.backend or "").casefold() in self.backends)
-            and (
-                not self.nodes
-                or any((name or "").casefold() in self.nodes for name in event.nodes())
-            )
-            and (not self.instances or record.origin.instance_id in self.instances)
-            and (
-                not self.requests
-                or any(_is_request(event.request_id, wanted) for wanted in self.requests)
-            )
+        return all(_conditions(self, record)) and (
+            self.unwanted is None or not any(_conditions(self.unwanted, record))
         )
+
+    def requests_among(self, ids: Mapping[str, object]) -> set[str]:
+        """Return which of the ids are among the requests asked for."""
+        found = {wanted for wanted in self.requests if wanted in ids}
+        for wanted in self.requests:
+            if wanted.startswith(_OWN_ID):
+                found.update(name for name in ids if name.startswith(wanted))
+        return found
 
 
 EVERYTHING = Filter()
@@ -116,6 +133,30 @@ class EventQuery(NamedTuple):
             until_s=None if until is None else parse_time(until, now_s),
         )
 
+    def passes(self, record: Record) -> bool:
+        """Return whether the record passes the filter and the range, whose end is left out."""
+        return (
+            (self.since_s is None or record.at_s >= self.since_s)
+            and (self.until_s is None or record.at_s < self.until_s)
+            and self.filter.matches(record)
+        )
+
+
+def newest(items: Sequence[T], passes: Callable[[T], bool], limit: int) -> Iterator[T | None]:
+    """Yield the last items that pass, oldest first; None for a step without one.
+
+    All are looked at until there are enough, because a wall clock may step back.
+    """
+    found: list[T] = []
+    for item in reversed(items):
+        if len(found) >= limit:
+            break
+        if passes(item):
+            found.append(item)
+        yield None
+    while found:
+        yield found.pop()
+
 
 def parse_time(text: str, now_s: float) -> float:
     """Return the wall-clock time that `text` names: `10m` ago, or RFC 3339 with a zone.
@@ -134,6 +175,17 @@ def parse_time(text: str, now_s: float) -> float:
     except (ValueError, OverflowError):
         pass
     raise InvalidRequest(f"no time {text!r}; write 10m, 2h, 3d or 2026-11-21T09:14:03Z")
+
+
+def parse_text(text: str | None) -> str:
+    """Return the text to look for, casefolded; empty: none.
+
+    Raises:
+        InvalidRequest: it is too long.
+    """
+    if text is not None and len(text) > _MAX_TEXT:
+        raise InvalidRequest(f"grep takes at most {_MAX_TEXT} characters")
+    return "" if text is None else text.casefold()
 
 
 def parse_count(text: str | None, default: int, what: str) -> int:
@@ -162,6 +214,25 @@ def parse_flag(text: str | None) -> bool:
     raise InvalidRequest(f"follow is 0 or 1, not {text!r}")
 
 
+def _conditions(wanted: Filter, record: Record) -> Iterator[bool]:
+    """Yield whether each thing that is asked for is met."""
+    event = record.event
+    if wanted.event_types:
+        yield event_type(type(event)) in wanted.event_types
+    if wanted.models:
+        yield event.model is not None and _model(event.model) in wanted.models
+    if wanted.backends:
+        yield (event.backend or "").casefold() in wanted.backends
+    if wanted.nodes:
+        yield any((name or "").casefold() in wanted.nodes for name in event.nodes())
+    if wanted.instances:
+        yield record.origin.instance_id in wanted.instances
+    if wanted.requests:
+        yield any(_is_request(event.request_id, name) for name in wanted.requests)
+    if wanted.text:
+        yield wanted.text in f"{event.kind} {event.sentence()}".casefold()
+
+
 def _event_types(values: list[str]) -> frozenset[str]:
     found: set[str] = set()
     for value in values:
@@ -185,4 +256,4 @@ def _is_request(request_id: str | None, wanted: str) -> bool:
     if request_id is None:
         return False
     # Only ids of our own making may be shortened; a client's "job-1" must not find "job-12".
-    return request_id == wanted or (wanted.startswith("r-") and request_id.startswith(wanted))
+    return request_id == wanted or (wanted.startswith(_OWN_ID) and request_id.startswith(wanted))

@@ -13,12 +13,13 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
+from sollold.events.query import newest
 from sollold.events.subscription import Subscription
 from sollold.logs.line import line_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from logging import LogRecord
 
     from sollold.logs.line import Line
@@ -28,9 +29,12 @@ _is_sending: ContextVar[bool] = ContextVar("is_sending_log_lines", default=False
 
 
 class Followed(NamedTuple):
-    """The last lines, oldest first, and those that come after them: none twice, none left out."""
+    """The last lines, oldest first, and those that come after them: none twice, none left out.
 
-    first: list[Line]
+    The last ones are looked for step by step; a step that finds none yields None.
+    """
+
+    first: Iterator[Line | None]
     later: Subscription[Line]
 
 
@@ -66,17 +70,18 @@ class LogHub:
             if len(self._waiting) >= self._max_queue:
                 self._waiting.popleft()
                 self._lost += 1
-            self._waiting.append(line)
+            self._waiting.append(line.shared())
             if len(self._waiting) > 1:
                 return
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(self._hand_over)
 
-    def last(self, query: LogQuery) -> list[Line]:
-        """Return the newest lines that pass, oldest first."""
+    def last(self, query: LogQuery) -> Iterator[Line | None]:
+        """Return the newest lines that pass, oldest first; None for a step that finds none."""
         with self._lock:
             kept = list(self._kept)
-        return _newest(kept, query)
+        lines = newest(kept, query.passes, query.limit)
+        return lines  # noqa: RET504 - returned at once, mypy takes T for `Line | None`
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand lines over on this loop from now on. No await."""
@@ -93,7 +98,8 @@ class LogHub:
             self._readers = (*self._readers, reader)
         if self._loop is None:
             reader.close()
-        return Followed(_newest(kept, query), reader)
+        first = newest(kept, query.passes, query.limit)
+        return Followed(first, reader)
 
     def close(self) -> None:
         """End every reader, also those still to come; lines are only kept. No await."""
@@ -126,12 +132,3 @@ def sending() -> Iterator[None]:
         yield
     finally:
         _is_sending.reset(token)
-
-
-def _newest(kept: Iterable[Line], query: LogQuery) -> list[Line]:
-    passing = [
-        line
-        for line in kept
-        if (query.since_s is None or line.at_s >= query.since_s) and query.filter.matches(line)
-    ]
-    return passing[-query.limit :] if query.limit else []

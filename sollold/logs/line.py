@@ -9,7 +9,7 @@ import msgspec
 
 from sollold.api_types import LogLevel, LogLine
 from sollold.events.ring import rfc3339
-from sollold.log import visible
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from logging import LogRecord
@@ -37,7 +37,14 @@ class Line(msgspec.Struct, gc=False, eq=False):
     source: str
     message: str
     request: str
-    encoded: bytes | None = None
+
+    def shared(self) -> SharedLine:
+        """Return the line for readers that listen; its JSON is made once for all of them."""
+        return SharedLine(self.at_s, self.level, self.source, self.message, self.request)
+
+    def text(self) -> str:
+        """Return what is searched for a text."""
+        return f"{level_word(self.level)} {self.source}: {self.message}"
 
     def document(self) -> LogLine:
         """Return the line as documents have it."""
@@ -51,8 +58,18 @@ class Line(msgspec.Struct, gc=False, eq=False):
 
     def json(self) -> bytes:
         """Return the line as one JSON object, without a line end."""
+        return msgspec.json.encode(self.document())
+
+
+class SharedLine(Line, gc=False, eq=False):
+    """A line on its way to readers."""
+
+    encoded: bytes | None = None
+
+    def json(self) -> bytes:
+        """Return the line as one JSON object, without a line end."""
         if self.encoded is None:
-            self.encoded = msgspec.json.encode(self.document())
+            self.encoded = Line.json(self)
         return self.encoded
 
 

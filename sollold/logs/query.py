@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import msgspec
 
 from sollold.errors import InvalidRequest
-from sollold.events.query import parse_count, parse_flag, parse_time
+from sollold.events.query import parse_count, parse_flag, parse_text, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,15 +27,17 @@ _DEFAULT_COUNT = 100
 
 
 class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Conditions on log lines; both must hold."""
+    """Conditions on log lines; all must hold."""
 
     level: int = 0
     sources: tuple[str, ...] = ()
     """Beginnings of logger names, alternatives; `sollold.` in front may be left out."""
+    text: str = ""
+    """Part of level, source and message, casefolded."""
 
     def matches(self, line: Line) -> bool:
         """Return whether a line passes."""
-        if line.level < self.level:
+        if line.level < self.level or (self.text and self.text not in line.text().casefold()):
             return False
         if not self.sources:
             return True
@@ -68,16 +70,22 @@ class LogQuery(NamedTuple):
         since = params.get("since")
         return cls(
             filter=LogFilter(
-                level=_level(params.get("level", "")), sources=_sources(params.get("source", ""))
+                level=_level(params.get("level", "")),
+                sources=_sources(params.get("source", "")),
+                text=parse_text(params.get("grep")),
             ),
             limit=parse_count(params.get("n"), _DEFAULT_COUNT, "log lines"),
             is_follow=parse_flag(params.get("follow")),
             since_s=None if since is None else parse_time(since, now_s),
         )
 
+    def passes(self, line: Line) -> bool:
+        """Return whether a line passes the filter and is not too old."""
+        return (self.since_s is None or line.at_s >= self.since_s) and self.filter.matches(line)
 
-FIELDS = ("level", "source", "n", "since", "follow")
-STREAM_FIELDS = ("level", "source", "n", "since")
+
+FIELDS = ("level", "source", "grep", "n", "since", "follow")
+STREAM_FIELDS = ("level", "source", "grep", "n", "since")
 """Those of the WebSocket, which always follows."""
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-
-import msgspec
-from aiohttp import web
 
 from sollold.api_config import ConfigDocument
 from sollold.config.document import config_document
-from sollold.events.ring import rfc3339
+from sollold.web.answer import json_answer, now_text
 from sollold.web.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiohttp import web
 
     from sollold.config import LoadedConfig
 
@@ -40,7 +38,4 @@ class ConfigurationApi:
 
     async def config(self, request: web.Request) -> web.Response:
         """Answer `/api/v1/config`."""
-        at = rfc3339(datetime.now(UTC).timestamp())
-        response = web.Response(body=msgspec.json.encode(config_document(self._loaded(), at)))
-        response.headers["Content-Type"] = "application/json; charset=utf-8"
-        return response
+        return json_answer(config_document(self._loaded(), now_text()))

@@ -12,6 +12,7 @@ from sollold.core.names import display_of
 from sollold.events.query import Filter
 from sollold.events.ring import rfc3339
 from sollold.routing.record import Outcome, Phase
+from sollold.words.states import badness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,15 +26,11 @@ if TYPE_CHECKING:
     from sollold.routing.run import RequestRun
     from sollold.web.facts import DaemonFacts
 
+    Waits = list[tuple[RequestRun, NodeId | None]]
+    """Requests that wait, each with the node it waits for."""
+
 _WINDOW_MS = 300_000.0
 _HOUR_MS = 3_600_000.0
-_BADNESS = {
-    NodeState.DOWN: 0,
-    NodeState.UNKNOWN: 1,
-    NodeState.SLOW: 2,
-    NodeState.DRAINING: 3,
-    NodeState.UP: 4,
-}
 _FAILED = (Outcome.FAILED, Outcome.REFUSED, Outcome.INTERRUPTED)
 
 
@@ -128,10 +125,10 @@ class Documents:
             tokens_per_s=rate.quantile(0.5, now_s),
         )
 
-    def nodes(self) -> api_types.NodesDocument:
-        """Build `/api/v1/nodes`, worst first."""
+    def nodes(self, waits: Waits | None = None) -> api_types.NodesDocument:
+        """Build `/api/v1/nodes`, worst first; `waits` if they are known already."""
         now_s = self._clock()
-        waits = self._waits(now_s)
+        waits = self.waits() if waits is None else waits
         nodes = tuple(self._node(node, now_s, waits) for node in _worst_first(self._fleet().nodes))
         return api_types.NodesDocument(at=_now_text(), nodes=nodes)
 
@@ -141,7 +138,7 @@ class Documents:
         if view is None:
             return None
         now_s = self._clock()
-        waits = self._waits(now_s)
+        waits = self.waits()
         runs = [run for run in self._dispatcher.runs if run.record.node == view.id]
         records = self._bus.last(20, Filter.parse({"node": view.id, "kind": "node,model"}))
         changes = tuple(
@@ -158,7 +155,7 @@ class Documents:
             changes=changes,
         )
 
-    def _waits(self, now_s: float) -> list[tuple[RequestRun, NodeId | None]]:
+    def waits(self) -> Waits:
         """Return what waits, in the order of the queue, each with the node it waits for.
 
         None: that is not decided yet, or the request is too far behind.
@@ -172,22 +169,20 @@ class Documents:
             admission.queue.head(),
             admission.nodes,
             admission.load,
-            now_s,
+            self._clock(),
             policy=admission.policy,
             dice=0.0,
         ).reservations
         # A request in its second attempt waits under its id and a number.
         names = [(item.request, item.node) for item in promised]
-        found: list[tuple[RequestRun, NodeId | None]] = []
+        found: Waits = []
         for run in runs:
             own = (run.record.id, f"{run.record.id}.")
             nodes = (node for name, node in names if name == own[0] or name.startswith(own[1]))
             found.append((run, next(nodes, None)))
         return found
 
-    def _node(
-        self, view: NodeView, now_s: float, waits: list[tuple[RequestRun, NodeId | None]]
-    ) -> api_types.Node:
+    def _node(self, view: NodeView, now_s: float, waits: Waits) -> api_types.Node:
         figures = self._figures.node(view.id)
         hour = _outcomes(figures.counts.total, now_s, _HOUR_MS)
         total = hour.ok + hour.failed
@@ -216,14 +211,15 @@ class Documents:
             found_by=view.found_by,
         )
 
-    def requests(self) -> api_types.RequestsDocument:
-        """Build `/api/v1/requests`."""
+    def requests(self, waits: Waits | None = None) -> api_types.RequestsDocument:
+        """Build `/api/v1/requests`; `waits` if they are known already."""
         now_s = self._clock()
+        waits = self.waits() if waits is None else waits
         runs = list(self._dispatcher.runs)
         return api_types.RequestsDocument(
             at=_now_text(),
             running=tuple(self._request(run, now_s) for run in runs if not run.is_waiting),
-            waiting=tuple(self._request(run, now_s, node) for run, node in self._waits(now_s)),
+            waiting=tuple(self._request(run, now_s, node) for run, node in waits),
         )
 
     def _request(
@@ -281,7 +277,7 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _worst_first(nodes: Iterable[NodeView]) -> list[NodeView]:
-    return sorted(nodes, key=lambda node: (_BADNESS[node.state], node.id))
+    return sorted(nodes, key=lambda node: (badness(node.state.value), node.id))
 
 
 def _is_bad(node: NodeView) -> bool:

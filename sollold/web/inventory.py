@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import difflib
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
-from aiohttp import web
 
 from sollold import api_models
 from sollold.core.model import NodeState, Reason
 from sollold.core.names import display_of, key_of
 from sollold.errors import InvalidRequest, ModelNotFound
-from sollold.events.ring import rfc3339
+from sollold.web.answer import json_answer, long_answer, now_text
 from sollold.web.context import CONTEXT
+from sollold.web.nearest import nearest
 from sollold.web.route import Parameter, Route
-from sollold.wire.catalogue import merge
+from sollold.wire.catalogue import merging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from sollold.core.model import Candidate, Fleet, ModelView, NodeView
+    from aiohttp import web
+
+    from sollold.core.model import Candidate, Fleet, ModelKey, ModelView, NodeView
     from sollold.routing.outlook import Oracle, Outlook
+    from sollold.web.turns import Turns
+    from sollold.wire.catalogue import Merged
 
-_TURN_S = 0.002
-"""How long the loop is held at a stretch."""
 _ABSENT = frozenset({NodeState.DOWN, NodeState.UNKNOWN})
 _WITHOUT_NEXT = Parameter(
     name="next",
@@ -39,11 +38,19 @@ class InventoryApi:
     """Handlers of the documents about models."""
 
     def __init__(
-        self, *, fleet: Callable[[], Fleet], oracle: Oracle, clock: Callable[[], float]
+        self,
+        *,
+        fleet: Callable[[], Fleet],
+        oracle: Oracle,
+        clock: Callable[[], float],
+        turns: Turns,
     ) -> None:
+        """Answers about all models are made in turns, so that the loop is never held for long."""
         self._fleet = fleet
         self._oracle = oracle
         self._clock = clock
+        self._turns = turns
+        self._merged: tuple[int, dict[ModelKey, Merged]] = (-1, {})
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -78,37 +85,30 @@ class InventoryApi:
             ),
         ]
 
-    async def models(self, request: web.Request) -> web.Response:
+    async def models(self, request: web.Request) -> web.StreamResponse:
         """Answer `/api/v1/models`."""
         wants_next = _flag(request, "next")
-        fleet = self._fleet()
-        found: list[api_models.Model] = []
-        until_s = self._clock() + _TURN_S
-        for merged in sorted(merge(fleet), key=lambda item: item.view.name.casefold()):
-            outlook = self._ask(merged.view) if wants_next else None
-            found.append(_model(merged.view, fleet, outlook))
-            if self._clock() > until_s:
-                await asyncio.sleep(0)
-                until_s = self._clock() + _TURN_S
-        return _json(api_models.ModelsDocument(at=_now_text(), models=tuple(found)))
+        document = api_models.ModelsDocument(at=now_text(), models=())
+        items = self._rows(self._fleet(), await self._models(), wants_next=wants_next)
+        return await long_answer(request, document, items, self._turns)
 
     async def model(self, request: web.Request) -> web.Response:
         """Answer `/api/v1/models/{name}`."""
         name = request.match_info["name"]
+        models = await self._models()
         fleet = self._fleet()
-        views = {item.view.key: item.view for item in merge(fleet)}
         key = key_of(name)
-        view = None if key is None else views.get(key)
-        if view is None:
-            near = difflib.get_close_matches(name, [item.name for item in views.values()], n=1)
-            if near:
-                request[CONTEXT].hint = f"did you mean '{near[0]}'?"
+        found = None if key is None else models.get(key)
+        if found is None:
+            near = await nearest(name, [item.view.name for item in models.values()], self._turns)
+            request[CONTEXT].hint = None if near is None else f"did you mean '{near}'?"
             raise ModelNotFound(f"no model '{name[:100]}'")
+        view = found.view
         outlook = self._ask(view)
         asked = outlook.request
-        return _json(
+        return json_answer(
             api_models.ModelDocument(
-                at=_now_text(),
+                at=now_text(),
                 model=_model(view, fleet, outlook),
                 asked=api_models.AskedRequest(
                     task=asked.kind.value,
@@ -123,7 +123,23 @@ class InventoryApi:
         """Answer `/api/v1/loaded`."""
         rows = [row for node in self._fleet().nodes for row in _loaded(node)]
         rows.sort(key=lambda row: (row.name.casefold(), row.node))
-        return _json(api_models.LoadedDocument(at=_now_text(), loaded=tuple(rows)))
+        return json_answer(api_models.LoadedDocument(at=now_text(), loaded=tuple(rows)))
+
+    async def _models(self) -> dict[ModelKey, Merged]:
+        """Return every model in the order of names; merged once per generation of the fleet."""
+        fleet = self._fleet()
+        if self._merged[0] != fleet.generation:
+            found = await self._turns.all(merging(fleet))
+            found.sort(key=lambda item: item.view.name.casefold())
+            self._merged = (fleet.generation, {item.view.key: item for item in found})
+        return self._merged[1]
+
+    def _rows(
+        self, fleet: Fleet, models: Mapping[ModelKey, Merged], *, wants_next: bool
+    ) -> Iterator[bytes | None]:
+        for merged in models.values():
+            outlook = self._ask(merged.view) if wants_next else None
+            yield msgspec.json.encode(_model(merged.view, fleet, outlook))
 
     def _ask(self, view: ModelView) -> Outlook:
         return self._oracle.ask(view.key, view.digest, view, self._clock())
@@ -242,13 +258,3 @@ def _flag(request: web.Request, name: str) -> bool:
     if text not in {"0", "1", "true", "false"}:
         raise InvalidRequest(f"{name} is 0 or 1, not '{text[:20]}'")
     return text in {"1", "true"}
-
-
-def _now_text() -> str:
-    return rfc3339(datetime.now(UTC).timestamp())
-
-
-def _json(document: msgspec.Struct) -> web.Response:
-    response = web.Response(body=msgspec.json.encode(document))
-    response.headers["Content-Type"] = "application/json; charset=utf-8"
-    return response

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from sollold import api_types
 from sollold.events.ring import rfc3339
 from sollold.logs.hub import sending
 from sollold.logs.line import gap_json
 from sollold.logs.query import STREAM_FIELDS, LogQuery
+from sollold.web.answer import long_answer
 from sollold.web.push import Feed, check_origin
 from sollold.web.route import NDJSON, Parameter, Route
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from aiohttp import web
+
     from sollold.events.subscription import Batch
     from sollold.logs.hub import LogHub
     from sollold.logs.line import Line
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 _STREAM_PARAMETERS = (
     Parameter(name="level", text="From this level up: debug, info, warning, error or critical."),
     Parameter(name="source", text="Only loggers that begin so; several with commas."),
+    Parameter(name="grep", text="Only lines with this text, in either case."),
     Parameter(name="n", type="integer", text="How many of the last ones; 100."),
     Parameter(name="since", text="From then on: a duration before now, or a time in RFC 3339."),
 )
@@ -73,12 +77,9 @@ class LogApi:
         if query.is_follow:
             with sending():
                 return await self._audience.lines(request, lambda: self._follow(query))
-        lines = tuple(line.document() for line in self._hub.last(query))
-        document = api_types.LogsDocument(at=rfc3339(now_s), lines=lines)
-        return web.Response(
-            body=api_types.encode(document),
-            headers={"Content-Type": "application/json; charset=utf-8"},
-        )
+        document = api_types.LogsDocument(at=rfc3339(now_s), lines=())
+        items = _json(self._hub.last(query))
+        return await long_answer(request, document, items, self._audience.turns)
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
         """Push log lines over a WebSocket: the last ones, then each as it is logged."""
@@ -90,11 +91,14 @@ class LogApi:
     def _follow(self, query: LogQuery) -> Feed[Line]:
         """Return the last lines and those to come. No await."""
         first, later = self._hub.follow(query)
-        return Feed([line.json() for line in first], later, _texts)
+        return Feed(_json(first), later, _texts)
 
 
-def _texts(batch: Batch[Line]) -> list[bytes]:
-    texts = [line.json() for line in batch.records]
+def _json(lines: Iterable[Line | None]) -> Iterator[bytes | None]:
+    return (None if line is None else line.json() for line in lines)
+
+
+def _texts(batch: Batch[Line]) -> Iterator[bytes | None]:
     if batch.dropped:
-        texts.insert(0, gap_json(batch.dropped, time.time()))
-    return texts
+        yield gap_json(batch.dropped, time.time())
+    yield from _json(batch.records)

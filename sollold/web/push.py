@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
+from sollold.web.answer import SEND_LIMIT_S, add_headers, begin, send
 from sollold.web.context import CONTEXT
 from sollold.web.route import NDJSON
+from sollold.web.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sollold.events.subscription import Batch, Subscription
 
@@ -27,25 +29,34 @@ MAX_LISTENERS = 64
 """Readers that follow something, over WebSockets and as lines together."""
 
 _HEARTBEAT_S = 20.0
-_SEND_LIMIT_S = 30.0
 _GOODBYE_S = 0.5
 
 
 class Feed(NamedTuple, Generic[T]):
-    """What a reader gets: JSON texts to begin with, then those of each batch."""
+    """What a reader gets: JSON texts to begin with, then those of each batch.
 
-    first: list[bytes]
+    Both are made step by step; a step that makes none yields None.
+    """
+
+    first: Iterator[bytes | None]
     later: Subscription[T]
-    lines: Callable[[Batch[T]], list[bytes]]
+    lines: Callable[[Batch[T]], Iterator[bytes | None]]
 
 
 class Audience:
     """Every reader that stays, whatever it follows."""
 
-    def __init__(self, *end: Callable[[], None], limit: int = MAX_LISTENERS) -> None:
+    def __init__(
+        self,
+        *end: Callable[[], None],
+        limit: int = MAX_LISTENERS,
+        send_limit_s: float = SEND_LIMIT_S,
+    ) -> None:
         """`end` are called when the daemon stops; each ends the feeds of one kind."""
+        self.turns = Turns()
         self._end = end
         self._limit = limit
+        self._send_limit_s = send_limit_s
         self._count = 0
         self._sockets: dict[web.WebSocketResponse, web.Request] = {}
 
@@ -54,17 +65,25 @@ class Audience:
         with self.listening(request):
             feed = start()
             try:
-                response = web.StreamResponse(
-                    headers={"Content-Type": NDJSON, "X-Accel-Buffering": "no"}
-                )
-                add_headers(response, request)
-                await response.prepare(request)
-                await response.write(b"".join(line + b"\n" for line in feed.first))
-                async for batch in feed.later:
-                    await response.write(b"".join(line + b"\n" for line in feed.lines(batch)))
+                response = await begin(request, NDJSON)
+                # The head goes out with the first piece, even where there is no line yet.
+                await response.write(b"")
+                async for lines in self._portions(feed):
+                    data = b"".join(line + b"\n" for line in lines)
+                    if not await send(response, request, data, self._send_limit_s):
+                        break
                 return response
             finally:
                 feed.later.close()
+
+    async def _portions(self, feed: Feed[T]) -> AsyncIterator[list[bytes]]:
+        async for portion in self.turns.portions(feed.first):
+            if portion:
+                yield portion
+        async for batch in feed.later:
+            async for portion in self.turns.portions(feed.lines(batch)):
+                if portion:
+                    yield portion
 
     async def socket(
         self, request: web.Request, start: Callable[[], Feed[T]]
@@ -78,13 +97,28 @@ class Audience:
             await socket.prepare(request)
             self._sockets[socket] = request
             try:
-                await _push(socket, start())
+                await self._push(socket, start())
             except (TimeoutError, ConnectionError):
                 pass
             finally:
                 await _close(socket, request, WSCloseCode.OK)
                 self._sockets.pop(socket, None)
         return socket
+
+    async def _push(self, socket: web.WebSocketResponse, feed: Feed[T]) -> None:
+        reader = asyncio.create_task(_read_until_closed(socket, feed.later), name="ws-read")
+        try:
+            await self._send(socket, await self.turns.all(feed.first))
+            async for batch in feed.later:
+                await self._send(socket, await self.turns.all(feed.lines(batch)))
+        finally:
+            feed.later.close()
+            reader.cancel()
+            await asyncio.wait({reader})
+
+    async def _send(self, socket: web.WebSocketResponse, lines: list[bytes]) -> None:
+        async with asyncio.timeout(self._send_limit_s):
+            await socket.send_str((b"[" + b",".join(lines) + b"]").decode())
 
     @contextlib.contextmanager
     def listening(self, request: web.Request) -> Iterator[None]:
@@ -110,28 +144,15 @@ class Audience:
 
 
 def check_origin(request: web.Request) -> None:
-    """Refuse pages of other sites: a browser sends cookies and reads answers over WebSockets."""
+    """Refuse pages of other sites: a browser lets any page open WebSockets and send forms.
+
+    The scheme is not compared: behind a proxy that ends TLS the page is at `https` while the
+    request comes as `http`, and a page of the same host and port on the other scheme is the same
+    operator's.
+    """
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-        raise web.HTTPForbidden(reason="this page may not listen to events")
-
-
-def add_headers(response: web.StreamResponse, request: web.Request) -> None:
-    """Add what the edge cannot add once an answer has begun."""
-    for name, value in request[CONTEXT].headers:
-        response.headers[name] = value
-
-
-async def _push(socket: web.WebSocketResponse, feed: Feed[T]) -> None:
-    reader = asyncio.create_task(_read_until_closed(socket, feed.later), name="ws-read")
-    try:
-        await _send(socket, feed.first)
-        async for batch in feed.later:
-            await _send(socket, feed.lines(batch))
-    finally:
-        feed.later.close()
-        reader.cancel()
-        await asyncio.wait({reader})
+        raise web.HTTPForbidden(reason="pages of other sites may not ask this of sollold")
 
 
 async def _read_until_closed(socket: web.WebSocketResponse, later: Subscription[T]) -> None:
@@ -140,11 +161,6 @@ async def _read_until_closed(socket: web.WebSocketResponse, later: Subscription[
         if message.type is WSMsgType.ERROR:
             break
     later.close()
-
-
-async def _send(socket: web.WebSocketResponse, lines: list[bytes]) -> None:
-    async with asyncio.timeout(_SEND_LIMIT_S):
-        await socket.send_str((b"[" + b",".join(lines) + b"]").decode())
 
 
 async def _close(socket: web.WebSocketResponse, request: web.Request, code: WSCloseCode) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
-import msgspec
-from aiohttp import web
 
 from sollold.api_reload import ReloadDocument
+from sollold.web.answer import json_answer
+from sollold.web.push import check_origin
 from sollold.web.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
 
 _REFUSED = 422
 
@@ -33,21 +33,13 @@ class ReloadApi:
                 summary="Read the configuration anew; 422 lists what is wrong with it",
                 tag="State",
                 answer=ReloadDocument,
+                statuses=(200, _REFUSED),
             )
         ]
 
     async def reload(self, request: web.Request) -> web.Response:
         """Answer `/api/v1/reload` once the new configuration is in force, or refused."""
-        _refuse_other_sites(request)
+        check_origin(request)
         document = await self._reload()
         status = _REFUSED if document.result == "refused" else 200
-        response = web.Response(body=msgspec.json.encode(document), status=status)
-        response.headers["Content-Type"] = "application/json; charset=utf-8"
-        return response
-
-
-def _refuse_other_sites(request: web.Request) -> None:
-    """Refuse pages of other sites: their readers did not ask for this."""
-    origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
-        raise web.HTTPForbidden(reason="this page may not reload sollold")
+        return json_answer(document, status=status)

@@ -15,6 +15,8 @@ from sollold.core.names import display_of, parse
 from sollold.wire.gojson import go_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sollold.core.model import (
         Digest,
         Fleet,
@@ -65,9 +67,19 @@ class Merged(NamedTuple):
 
 def merge(fleet: Fleet) -> list[Merged]:
     """Return one entry per name, newest first, with the holders of the digest it stands for."""
-    merged = [_newest(_preferred(holders)) for holders in _holders(fleet).values()]
+    merged = [item for item in merging(fleet) if item is not None]
     merged.sort(key=_display_order)
     return merged
+
+
+def merging(fleet: Fleet) -> Iterator[Merged | None]:
+    """Yield the entries of `merge` step by step, in no order; None for a step without one."""
+    found: dict[ModelKey, list[_Holder]] = {}
+    for node in fleet.nodes:
+        _add_holders(found, node)
+        yield None
+    for holders in found.values():
+        yield _newest(_preferred(holders))
 
 
 def tags(fleet: Fleet) -> bytes:
@@ -156,21 +168,27 @@ def is_later(left: str, right: str) -> bool:
     return moment_ns(left) > moment_ns(right)
 
 
-def _holders(fleet: Fleet, only: set[ModelKey] | None = None) -> dict[ModelKey, list[_Holder]]:
+def _holders(fleet: Fleet, only: set[ModelKey]) -> dict[ModelKey, list[_Holder]]:
     """Group what the nodes list by name."""
     found: dict[ModelKey, list[_Holder]] = {}
     for node in fleet.nodes:
-        absence = 1 if node.state in _ABSENT else 0
-        models = node.models
-        for key in models if only is None else only & models.keys():
-            view = models[key]
-            holder = (_rank(view, absence), node.id, view)
-            known = found.get(key)
-            if known is None:
-                found[key] = [holder]
-            else:
-                known.append(holder)
+        _add_holders(found, node, only)
     return found
+
+
+def _add_holders(
+    found: dict[ModelKey, list[_Holder]], node: NodeView, only: set[ModelKey] | None = None
+) -> None:
+    absence = 1 if node.state in _ABSENT else 0
+    models = node.models
+    for key in models if only is None else only & models.keys():
+        view = models[key]
+        holder = (_rank(view, absence), node.id, view)
+        known = found.get(key)
+        if known is None:
+            found[key] = [holder]
+        else:
+            known.append(holder)
 
 
 def _rank(view: ModelView, absence: int) -> int:

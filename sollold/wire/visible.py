@@ -8,11 +8,12 @@ from __future__ import annotations
 import unicodedata
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def visible(text: str, *, is_unicode: bool = True) -> str:
     """Return the text with everything that does not print shown as an escape."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable() and (is_unicode or text.isascii()):
         return text
     return "".join(
         _escape(char) if _must_escape(char, is_unicode=is_unicode) else char for char in text
@@ -26,6 +27,8 @@ def _must_escape(char: str, *, is_unicode: bool) -> bool:
 
 
 def _escape(char: str) -> str:
+    if char in _SHORT:
+        return _SHORT[char]
     number = ord(char)
     if number < 0x100:
         return f"\\x{number:02x}"

@@ -77,6 +77,10 @@ def test_a_question_mark_lists_the_keys_and_esc_closes(page: Page) -> None:
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keys")
     expect(dialog).to_be_visible()
+    listed = dialog.locator("dt").all_inner_texts()
+    assert [text.replace(" ", "") for text in listed if text.startswith("g")] == [
+        "go", "gn", "gm", "ge", "gl",
+    ]  # fmt: skip
     page.keyboard.press("p")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
@@ -153,7 +157,9 @@ def test_t_changes_the_theme(page: Page) -> None:
 
 
 def test_g_goes_to_panels(page: Page) -> None:
-    for key, heading in (("n", "#nodes-h"), ("e", "#decisions-h"), ("m", "#loaded-h")):
+    for key, heading in (
+        ("n", "#nodes-h"), ("e", "#decisions-h"), ("m", "#loaded-h"), ("l", "#log-h"),
+    ):  # fmt: skip
         page.keyboard.press("g")
         page.keyboard.press(key)
         expect(page.locator(heading)).to_be_focused()

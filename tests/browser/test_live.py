@@ -154,12 +154,77 @@ def test_what_is_old_is_not_shown_as_if_it_were_true(
         expect(connection(page)).to_contain_text(re.compile(r"\(\d+ s ago\)"))
         expect(connection(page)).not_to_contain_text("Live")
         expect(page.locator("#log-state")).to_contain_text("Reconnecting, lines until")
+        expect(page.locator("#head .verdict")).to_have_text("unknown (was serving)")
+        expect(page.locator("#head use")).to_have_attribute("href", "#shape-unknown")
+        expect(page).to_have_title("lost · sollold")
+        expect(page.locator("#icon")).to_have_attribute("href", re.compile("icons/unknown"))
     finally:
         os.kill(pid, signal.SIGCONT)
     page.clock.fast_forward(20_000)
     expect(row(page, "gpu-1").locator(".state")).to_have_text("up", timeout=RECONNECTED_MS)
     assert cell.evaluate(colour) == bright
     expect(page.locator("#log-state")).to_have_text("Live")
+    expect(page.locator("#head .verdict")).to_have_text("Serving")
+    expect(page).to_have_title("sollold")
+    expect(page.locator("#icon")).to_have_attribute("href", re.compile("icons/up"))
+    seen.assert_clean(may_lose_daemon=True)
+
+
+def test_a_hidden_tab_says_that_its_daemon_is_dead(new_fleet: NewFleet, new_page: NewPage) -> None:
+    fleet = settled(new_fleet(TWO))
+    seen = new_page(fleet)
+    seen.page.clock.install()
+    page = seen.open()
+    until_live(page)
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    fleet.daemon.kill()
+    page.clock.fast_forward(20_000)
+    expect(page).to_have_title("lost · sollold")
+    expect(page.locator("#icon")).to_have_attribute("href", re.compile("icons/unknown"))
+    expect(page.locator("#head .verdict")).to_have_text("unknown (was serving)")
+    fleet.daemon.start()
+    expect(page).to_have_title("sollold", timeout=RECONNECTED_MS)
+    seen.assert_clean(may_lose_daemon=True)
+
+
+def test_a_paused_page_says_that_it_lost_the_connection(
+    new_fleet: NewFleet, new_page: NewPage
+) -> None:
+    fleet = settled(new_fleet(TWO))
+    seen = new_page(fleet)
+    seen.page.clock.install()
+    page = seen.open()
+    until_live(page)
+    page.locator("#log").scroll_into_view_if_needed()
+    expect(page.locator("#log-state")).to_have_text("Live")
+    page.locator("#pause").click()
+    expect(connection(page)).to_contain_text("Paused since")
+    fleet.daemon.kill()
+    expect(connection(page)).to_have_text("Paused, connection lost")
+    expect(page.locator("#log-state")).to_contain_text("Paused, connection lost, lines until")
+    fleet.daemon.start()
+    page.clock.fast_forward(16_000)
+    expect(connection(page)).to_contain_text("Paused since", timeout=RECONNECTED_MS)
+    seen.assert_clean(may_lose_daemon=True)
+
+
+def test_a_restart_that_never_comes_is_a_loss(new_fleet: NewFleet, new_page: NewPage) -> None:
+    fleet = settled(new_fleet(TWO))
+    seen = new_page(fleet)
+    seen.page.clock.install()
+    page = seen.open()
+    until_live(page)
+    page.locator("#log").scroll_into_view_if_needed()
+    expect(page.locator("#log-state")).to_have_text("Live")
+    assert fleet.daemon.stop() == 0
+    expect(page.locator("#notice")).to_have_text("sollold is restarting")
+    page.clock.fast_forward(20_000)
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(connection(page)).to_contain_text("Reconnecting, data from")
+    expect(page.locator("#log-state")).to_contain_text("Reconnecting, lines until")
     seen.assert_clean(may_lose_daemon=True)
 
 

@@ -114,7 +114,7 @@ class Canned:
         self.documents: dict[str, Any] = {"status": status, "nodes": nodes, "requests": requests}
 
     def __getattr__(self, name: str) -> Any:
-        return lambda: self.documents[name]
+        return lambda *_: self.documents.get(name)
 
 
 class Page:

@@ -248,7 +248,7 @@ async def test_decisions_are_pushed_as_rows() -> None:
         rows = await watcher.next()
         assert time.monotonic() - started_s < 0.5
         assert (rows["type"], rows["name"], rows["request"]) == ("rows", "decisions", "")
-        ids = re.findall(r"r-\w+", rows["html"])
+        ids = re.findall(r'data-request="(r-\w+)"', rows["html"])
         assert ids == ["r-one", "r-two"]
         rows = await other.next()
         assert rows["request"] == "r-one"
@@ -338,6 +338,16 @@ async def test_other_sites_may_not_look() -> None:
             assert refused.value.status == 403
         async with lab.session.ws_connect("/ws/console", headers={"Origin": lab.url}) as socket:
             assert (await socket.receive_json())["type"] == "hello"
+        # Behind a proxy that ends TLS the page is at https.
+        behind = {"Origin": lab.url.replace("http:", "https:")}
+        async with lab.session.ws_connect("/ws/console", headers=behind) as socket:
+            assert (await socket.receive_json())["type"] == "hello"
+        # One that Ollama's API lets in.
+        headers = {"Origin": "http://localhost:1"}
+        for method, path in (("POST", "/api/v1/reload"), ("GET", "/ws/console")):
+            async with lab.session.request(method, path, headers=headers) as answer:
+                assert answer.status == 403
+                assert "pages of other sites may not ask this of sollold" in await answer.text()
         async with lab.session.get("/ws/console") as answer:
             assert answer.status == 400
 
@@ -349,6 +359,101 @@ async def test_so_many_pages_and_no_more() -> None:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await lab.session.ws_connect("/ws/console")
         assert refused.value.status == 503
+
+
+async def test_pages_that_come_together_are_counted_too() -> None:
+    async with Lab(1) as lab, contextlib.AsyncExitStack() as stack:
+        connector = aiohttp.TCPConnector(limit=0)
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(lab.url, connector=connector)
+        )
+        got = await asyncio.gather(
+            *(session.ws_connect("/ws/console") for _ in range(2 * MAX_VIEWERS)),
+            return_exceptions=True,
+        )
+        assert sum(not isinstance(item, BaseException) for item in got) == MAX_VIEWERS
+        assert f'data-full="{MAX_VIEWERS}"' in await page(lab)
+        for item in got:
+            if isinstance(item, aiohttp.ClientWebSocketResponse):
+                await item.close()
+        hub = lab.built.console.hub
+        await lab.until(lambda: not hub.full)
+        assert "data-full" not in await page(lab)
+
+
+async def test_what_one_person_looks_at_is_not_sent_to_others() -> None:
+    async with (
+        Lab(2, is_console=True) as lab,
+        watching(lab, "?filter=mine&sort=vram&request=r-mine"),
+        watching(lab) as other,
+        await lab.chat(stream=True, options={"num_predict": 2000}),
+    ):
+        await other.until(lambda: "<tr id=" in other.panels["requests"])
+        assert "mine" not in "".join(other.panels.values())
+
+
+async def test_a_new_order_comes_at_once_and_alone() -> None:
+    async with Lab(3) as lab, watching(lab) as watcher:
+        await watcher.quiet(0.3)
+        hub = lab.built.console.hub
+        hub._due_s = dict.fromkeys(hub._due_s, asyncio.get_running_loop().time() + 60)
+        watcher.got.clear()
+        await watcher.socket.send_json({"view": "?sort=-node"})
+        message = await watcher.next()
+        assert (message["type"], message["name"]) == ("panel", "nodes")
+        await watcher.socket.send_json({"view": "?sort=-node&request=r-1"})
+        message = await watcher.next()
+        assert (message["type"], message["name"]) == ("panel", "decisions")
+        await watcher.socket.send_json({"view": "?sort=-node&request=r-1&log-level=error"})
+        assert [item for item in await watcher.quiet(0.5) if item["type"] == "panel"] == []
+
+
+async def test_a_page_that_is_held_gets_what_it_asks_for_once() -> None:
+    async with Lab(3) as lab, watching(lab) as watcher:
+        await watcher.socket.send_json({"is_watching": False})
+        await watcher.socket.send_json({"view": "?filter=n2"})
+        await watcher.until(lambda: "data-name" not in watcher.panels["nodes"].replace(
+            'data-name="n2"', ""))  # fmt: skip
+        lab.built.bus.publish(NodeLeft(node="far", reason="gone"))
+        assert {item["type"] for item in await watcher.quiet(1.5)} <= {"title", "tick"}
+
+
+async def test_many_views_leave_time_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rendering for all of them is cut into slices, with rests between."""
+    async with Lab(1) as lab, contextlib.AsyncExitStack() as stack:
+        watchers = [
+            await stack.enter_async_context(watching(lab, f"?filter=n1&sort=node&request=r-{n}"))
+            for n in range(8)
+        ]
+        hub = lab.built.console.hub
+        rests: list[float] = []
+        panels = await lab.built.console.panels()
+        real, real_sleep = panels.render, asyncio.sleep
+
+        def slow(name: str, *args: Any, **settings: Any) -> Any:
+            if name == "decisions":
+                end_s = time.monotonic() + 0.02
+                while time.monotonic() < end_s:
+                    pass
+            return real(name, *args, **settings)
+
+        async def sleep(delay: float, *args: Any) -> Any:
+            if asyncio.current_task() is not None and "console-step" in str(asyncio.current_task()):
+                rests.append(delay)
+            return await real_sleep(delay, *args)
+
+        monkeypatch.setattr(panels, "render", slow)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        for viewer in hub._viewers:
+            viewer.ask("decisions")
+        hub._wake.set()
+        for watcher in watchers:
+            watcher.panels.pop("decisions")
+        for watcher in watchers:
+            while "decisions" not in watcher.panels:
+                await watcher.next()
+        assert len(rests) >= 7
+        assert min(rests) >= 0.05
 
 
 async def test_a_stop_says_that_it_is_a_restart() -> None:
@@ -376,6 +481,7 @@ async def test_a_stop_that_cuts_says_the_same() -> None:
         assert watcher.socket.close_code == aiohttp.WSCloseCode.GOING_AWAY
         async with lab.session.get("/ws/console") as answer:
             assert answer.status == 503
+            assert "stopping" in await answer.text()
 
 
 async def test_a_loop_that_fails_lets_its_pages_connect_again(
@@ -397,22 +503,3 @@ async def test_a_loop_that_fails_lets_its_pages_connect_again(
         await lab.until(lambda: not lab.built.console.hub.is_running)
         async with watching(lab) as again:
             assert "n1" in again.panels["nodes"]
-
-
-async def test_what_one_viewer_costs() -> None:
-    """Print the share of a core that a page costs while nothing happens and under traffic."""
-    async with Lab([FakeNode() for _ in range(20)]) as lab:
-        seconds = 3.0
-
-        async def used() -> float:
-            start = time.process_time()
-            await asyncio.sleep(seconds)
-            return (time.process_time() - start) / seconds
-
-        alone = await used()
-        async with watching(lab) as watcher:
-            reader = asyncio.create_task(watcher.quiet(60))
-            watched = await used()
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
-        print(f"idle: {alone:.1%} of a core without a page, {watched:.1%} with one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from sollold.api_types import (
     RequestsDocument,
 )
 from sollold.core.model import ModelKey, NodeKind, NodeState, Reason
-from sollold.ctl.status import _STATE_WORDS
+from sollold.events.ring import rfc3339
 from sollold.events.types import (
     FallbackTriggered,
     ModelLoaded,
@@ -35,7 +36,7 @@ from sollold.web.console import words
 from sollold.web.console.anchors import Anchors
 from sollold.web.console.contents import CONTENTS
 from sollold.web.console.view import COLUMNS, View
-from tests.component.console_page import Canned, Page, read
+from tests.component.console_page import NOW_S, Canned, Page, read
 from tests.unit.core import routing_values
 from tests.unit.ctl.documents import (
     AT,
@@ -51,6 +52,7 @@ from tests.unit.ctl.documents import (
 
 if TYPE_CHECKING:
     from sollold.core.model import NodeView, ResidentView
+    from sollold.events.ring import Record
 
 HOSTILE = "<script>alert('x')</script>\"'&\u202e\x1b[2J\n{{ 7*7 }}"
 LONG = "a-node-name-of-sixty-characters-as-somebody-surely-gives-one"
@@ -81,12 +83,6 @@ def test_the_header_says_the_state_first() -> None:
     assert len(head.all("p", class_="verdict-slow")) == 1
 
 
-def test_the_words_for_states_are_those_of_the_command_line() -> None:
-    assert {key: word.lower() for key, word in words.STATE_WORDS.items()} == _STATE_WORDS
-    assert tuple(NodeState)
-    assert set(words.STATES) == {state.value for state in NodeState}
-
-
 @pytest.mark.parametrize(
     ("canned", "title", "icon"),
     [
@@ -109,11 +105,15 @@ def test_what_needs_attention() -> None:
     assert first.one("b").text == "pi-5"
     assert first.one(class_="reason").text == REFUSED.text
     assert first.one("time").text == "4 min"
-    assert first.one("a").text == "Show pi-5"
+    show, logs = first.all("a")
+    assert show.text == "Show pi-5"
+    assert (logs.text, logs["href"]) == ("Logs of the nodes, for pi-5", "?log-source=nodes#log")
     assert second.one(class_="reason").text == LATE.text
     listed = Page().panel("nodes").one("tbody").all("tr")
     rows = {row["data-name"]: row["id"] for row in listed}
-    assert first.one("a")["href"] == f"#{rows['pi-5']}"
+    assert show["href"] == f"#{rows['pi-5']}"
+    filtered = Page().panel("attention", "filter=gpu&sort=node").all("a")[0]
+    assert filtered["href"] == f"?sort=node#{rows['pi-5']}"
 
 
 def test_nothing_needs_attention() -> None:
@@ -258,6 +258,26 @@ def test_where_models_are_loaded() -> None:
     assert places == ["gpu-15.4GB", "gpu-1loadedgpu-29.0GB"]
 
 
+def test_when_a_model_leaves_the_memory() -> None:
+    end_s = NOW_S + 4 * 60 + 12
+    soon = replace(resident("m", 5_400_000_000), expires_at=rfc3339(end_s))
+    late = replace(resident("never", 1_000_000_000), expires_at="2318-03-02T10:00:00Z")
+    page = Page(fleet=(holder("gpu-1", soon, late),))
+    table = [row.one("td").text for row in page.panel("loaded").one("table").all("tr")[1:]]
+    assert table == ["5.4GB 4 min left", "1.0GB"]
+    moment = read(page.html("loaded", is_live=True)).one("table").one("time")
+    assert (moment["data-until"], moment.text) == (str(round(end_s * 1000)), "")
+    page.now_s = end_s + 1
+    assert "unloading" in page.panel("loaded").one("table").text
+    assert page.panel("loaded").one("li", id=moment_row(page)).one(class_="size").text == (
+        "5.4GB, unloading"
+    )
+
+
+def moment_row(page: Page) -> str:
+    return page.panel("loaded").all("li")[0]["id"]
+
+
 def test_many_nodes_are_a_list_of_places() -> None:
     nodes = tuple(holder(f"n{number}", resident("m", 1)) for number in range(9))
     panel = Page(fleet=nodes).panel("loaded")
@@ -368,6 +388,44 @@ def test_nothing_was_routed() -> None:
     assert text.startswith("Nothing has been routed since the start at ")
 
 
+def test_a_time_of_another_day_comes_with_the_day() -> None:
+    page = published()
+    for name in ("decisions", "changes"):
+        assert all(re.fullmatch(r"[\d:]{8}", item.text) for item in page.panel(name).all("time"))
+    page.now_s += 86_400
+    for name in ("decisions", "changes"):
+        times = [item.text for item in page.panel(name).all("time")]
+        assert times
+        assert all(re.fullmatch(r"\d\d? [A-Z]\w\w [\d:]{8}", text) for text in times)
+    page.now_s += 400 * 86_400
+    assert re.match(r"\d\d? [A-Z]\w\w 20\d\d ", page.panel("changes").all("time")[0].text)
+    assert words.clock(NOW_S)[-9:] == words.clock(NOW_S, NOW_S + 86_400)[-9:]
+
+
+def test_what_one_person_asks_for_is_not_shown_to_others() -> None:
+    page = Page()
+    for name in CONTENTS:
+        html = page.html(name, "filter=mine&sort=vram&request=r-mine", is_live=True)
+        assert ("r-mine" in html) == (name == "decisions")
+        assert ("mine" in html.replace("r-mine", "")) == (name == "nodes")
+        assert ("sort=vram" in html) == (name == "nodes")
+
+
+def test_a_panel_says_what_it_shows_of_a_view() -> None:
+    page = Page()
+    for is_live in (True, False):
+        query = "filter=mine&sort=vram&request=r-mine"
+        nodes = read(page.html("nodes", query, is_live=is_live)).one("section")
+        assert nodes["data-view"] == "?sort=vram&filter=mine"
+        decisions = read(page.html("decisions", query, is_live=is_live)).one("section")
+        assert decisions["data-view"] == "?request=r-mine"
+
+
+def test_a_row_leads_to_all_about_its_request() -> None:
+    link = published().panel("decisions", "sort=node").one("ol").all("a")[0]
+    assert (link.text, link["href"]) == ("r-2", "?sort=node&request=r-2#decisions")
+
+
 def test_at_most_two_hundred_decisions() -> None:
     page = Page()
     for number in range(300):
@@ -387,6 +445,51 @@ def test_what_changed() -> None:
     ]
     text = Page().panel("changes").one("p", class_="empty").text
     assert text == "Nothing has changed since the start."
+
+
+def test_changes_are_looked_for_among_new_events_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = published()
+    before = page.html("changes")
+    asked: list[int] = []
+    real = page.bus.ring.newest
+
+    def newest(n: int) -> list[Record]:
+        asked.append(n)
+        return real(n)
+
+    monkeypatch.setattr(page.bus.ring, "newest", newest)
+    assert page.html("changes") == before
+    page.bus.publish(NodeLeft(node="far", reason="gone"))
+    assert page.panel("changes").one("ol").all("li")[0].one("b").text == "far"
+    assert asked == [0, 1]
+    for number in range(60):
+        page.bus.publish(NodeLeft(node=f"far-{number}", reason="gone"))
+    assert len(page.panel("changes").one("ol").all("li")) == 40
+
+
+def test_who_waits_for_whom_is_worked_out_once_for_all_panels() -> None:
+    asked: list[str] = []
+    given: list[object] = []
+
+    class Counted(Canned):
+        def waits(self) -> list[object]:
+            asked.append("waits")
+            return []
+
+        def nodes(self, waits: object = None) -> NodesDocument:
+            given.append(waits)
+            return NODES
+
+        def requests(self, waits: object = None) -> RequestsDocument:
+            given.append(waits)
+            return NO_REQUESTS
+
+    page = Page(Counted())
+    now = page.panels.look()
+    for name in ("nodes", "requests"):
+        page.panels.render(name, View(), now, is_live=True)
+    assert asked == ["waits"]
+    assert given == [[], []]
 
 
 def test_the_footer() -> None:
@@ -435,7 +538,7 @@ def test_names_from_the_network_are_text(name: str) -> None:
     read(html)
     if name != "head":
         assert "\\u202e" in read(html).text
-        assert "\\x1b[2J\\x0a{{ 7*7 }}" in read(html).text
+        assert "\\x1b[2J\\n{{ 7*7 }}" in read(html).text
     assert "<script" not in hostile().html(name, "filter=<script>&request=<script>&sort=<")
 
 

@@ -174,13 +174,6 @@ def test_starting_loads_little(
     assert wall_s < WALL_S
 
 
-def test_the_shell_gets_its_names(daemon: FakeDaemon) -> None:
-    result = process(
-        _SOLLOLCTL_COMPLETE="bash_complete", COMP_WORDS="sollolctl nodes gpu", COMP_CWORD="2"
-    )
-    assert result.stdout.split() == ["plain,gpu-1", "plain,gpu-2"]
-
-
 # On a terminal -------------------------------------------------------------------------------
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,7 +57,11 @@ zpty -d z
 
 @pytest.fixture
 def daemon() -> Iterator[FakeDaemon]:
-    with FakeDaemon(answers()).on_tcp() as fake:
+    # A path of a socket is short, and pytest's directories are not.
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        FakeDaemon(answers()).on_socket(f"{directory}/s") as fake,
+    ):
         yield fake
 
 
@@ -119,6 +128,47 @@ def test_bash(environ: dict[str, str], line: str, offered: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sollolctl sta", "<sollolctl><status>"),
+        ("sollolctl models llama3.2", "<sollolctl><models><llama3.2:latest>"),
+        ("sollolctl models llama3.2:", "<sollolctl><models><llama3.2:latest>"),
+        ("sollolctl models llama3.2:la", "<sollolctl><models><llama3.2:latest>"),
+        ("sollolctl check --model llama3.2:la", "<sollolctl><check><--model><llama3.2:latest>"),
+        ("sollolctl logs --model a:b --node pi", "<sollolctl><logs><--model><a:b><--node><pi-5>"),
+        ("sollolctl nodes gp", "<sollolctl><nodes><gpu->"),
+        ("sollolctl models none:", "<sollolctl><models><none:>"),
+    ],
+)
+def test_bash_at_its_prompt(environ: dict[str, str], line: str, words: str) -> None:
+    completed("bash", "true", "", environ)
+    argv = ["bash", "--norc", "--noprofile", "-i"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(argv[0], argv, environ | {"PS1": "> "})
+    try:
+        os.write(terminal, f"source {environ['HOME']}/script; echo REA''DY\n".encode())
+        assert "READY" in read_until(terminal, "READY")
+        # Tab, then Ctrl-A: what became of the line is printed word by word.
+        os.write(terminal, line.encode() + b"\t\x01printf '<%s>' \x05\n")
+        os.write(terminal, b"echo ' EN''D'\n")
+        assert words in read_until(terminal, " END")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+
+
+def read_until(terminal: int, end: str) -> str:
+    """What a terminal shows up to a text, or within 20 s."""
+    shown, end_s = "", time.monotonic() + 20
+    while end not in shown and time.monotonic() < end_s:
+        if select.select([terminal], [], [], 0.5)[0]:
+            shown += os.read(terminal, 4096).decode(errors="replace")
+    return shown
+
+
+@pytest.mark.parametrize(
     ("line", "offered"),
     [
         ("sollolctl sta", ["status"]),
@@ -140,7 +190,7 @@ def test_zsh_at_its_prompt(environ: dict[str, str], line: str, expected: str) ->
 
 
 def test_a_daemon_that_is_gone_offers_nothing_and_says_nothing(environ: dict[str, str]) -> None:
-    gone = environ | {"SOLLOLD_URL": "http://127.0.0.1:1"}
+    gone = environ | {"SOLLOLD_URL": "unix:/nowhere/s"}
     assert completed("bash", BASH, "sollolctl nodes g", gone).strip() == ""
 
 

@@ -128,7 +128,6 @@ def test_1_and_7_when_it_refuses(
         ("models", "--sort", "none"),
         ("logs", "--level", "info"),
         ("logs", "--daemon", "--model", "x"),
-        ("logs", "--json", "--grep", "x"),
         ("logs", "--watch"),
         ("check", "--watch"),
         ("config", "show", "--watch"),
@@ -197,7 +196,25 @@ def test_78_when_the_configuration_is_bad(tmp_path: Path, gone: str) -> None:
         f"{bad}:2:10", f"{bad}:3:1", f"{bad}:5:7"
     ] or len(result.stdout.splitlines()) == 3  # fmt: skip
     result = ctl(gone, "config", "check", "--json", str(bad))
-    assert (result.returncode, len(json.loads(result.stdout)["problems"])) == (78, 3)
+    problems = json.loads(result.stdout)["problems"]
+    assert (result.returncode, len(problems)) == (78, 3)
+    assert [(item["where"], item["line"]) for item in problems] == [
+        (str(bad), line) for line in (2, 3, 5)
+    ]
+    assert {"key", "text", "remedy", "shown", "source"} < problems[0].keys()
+    assert problems[0]["key"] == "queue.length"
+
+
+def test_the_daemon_that_was_named_is_not_replaced_by_this_machines_files(gone: str) -> None:
+    result = subprocess.run(
+        [*SOLLOLCTL, "config", "show"],
+        env=os.environ | {"SOLLOLD_URL": gone},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (3, "")
 
 
 def test_the_configuration_without_a_daemon(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The mock-ups of `status`, `check` and `nodes`, byte for byte, in every way they can be shown.
+"""The mock-ups of `status`, `check`, `nodes` and `logs`, byte for byte, in every way to show them.
 
 `NAME.mock-up` is the specification's own text. `NAME.txt` is what a UTF-8 terminal of 80 columns
 shows without colour; `.color.txt` with it; `.ascii.txt` in the C locale; `.pipe.txt` in a pipe;
@@ -9,9 +9,11 @@ nothing drains yet; what a refusal looks like is in `test_commands.py`.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import socket
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,6 +48,28 @@ LLAMA = Model(
     copies=(ModelCopy(node="gpu-1", state="up", digest="a" * 64, is_loaded=True),),
     next=NextNode(node="gpu-1", wait_ms=0, reason=Reason("resident_free", "resident, free")),
 )
+
+TODAY, DAY = datetime.now(UTC).date().isoformat(), AT[:10]
+"""Events of another day would carry their date; in the golden files the day is `DAY`."""
+EVENTS = [
+    ("09:10:21.771", "failover", "r-7f3c mistral:7b pi-5 -> gpu-1: connection reset, try 2"),
+    ("09:10:21.774", "node", "pi-5 up -> down: 3 failed checks in 30 s"),
+    ("09:13:58.411", "queue", "r-7f40 qwen2.5:14b waits: gpu-2 is full, first in line"),
+    ("09:14:03.120", "route", "r-7f41 phi3:mini -> gpu-1: only node that has it"),
+    ("09:14:03.402", "route", "r-7f42 llama3.1:8b -> gpu-1: loaded, fastest first token"),
+    ("09:14:20.006", "model", "gpu-1 unloaded gemma2:9b after 5m idle"),
+    ("09:15:02.330", "llama", "llama3.1:70b started over rpc-a, rpc-b, ready in 94 s"),
+    ("09:15:40.118", "config", "reloaded: queue.max 64 -> 128"),
+    ("09:15:41.002", "auth", 'key "laptop" refused: rate limit 30/min'),
+]
+
+
+def event_lines() -> bytes:
+    events = [
+        {"timestamp": f"{TODAY}T{clock}Z", "event_type": "ANY", "kind": kind, "text": text}
+        for clock, kind, text in EVENTS
+    ]
+    return json.dumps({"schema": "sollold.events/1", "at": AT, "events": events}).encode()
 
 
 class Case(NamedTuple):
@@ -111,6 +135,7 @@ CASES = {
         },
         differs=("  next       sollolctl logs --node gpu-2    sollolctl drain gpu-2",),
     ),
+    "logs": Case(("logs", "-n", "9"), {"/api/v1/events": Answer(event_lines())}),
 }
 JSON_CASES = [name for name, case in CASES.items() if case.answers is not None]
 
@@ -155,7 +180,7 @@ def test_on_a_terminal(name: str, url: str, way: str, env: dict[str, Any]) -> No
     with Terminal("--url", url, *case.args, "--utc", **env) as terminal:
         assert terminal.end() == case.exit_code
     shown = terminal.sent.replace("\r\n", "\n")
-    assert shown.replace(url, GONE_URL) == golden(name, way)
+    assert shown.replace(url, GONE_URL).replace(TODAY, DAY) == golden(name, way)
 
 
 @pytest.mark.parametrize("way", ["pipe.txt", "json"])
@@ -173,7 +198,7 @@ def test_in_a_pipe(name: str, url: str, way: str) -> None:
     )
     assert result.returncode == case.exit_code
     shown, other = (result.stdout, result.stderr)[:: -1 if case.on_stderr else 1]
-    assert shown.replace(url, GONE_URL) == golden(name, way)
+    assert shown.replace(url, GONE_URL).replace(TODAY, DAY) == golden(name, way)
     assert other == ""
 
 

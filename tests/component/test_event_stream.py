@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import struct
 import time
-from typing import Any, TypeVar
+import tracemalloc
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import msgspec
 import psutil
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from sollold.api_types import EventLine, EventsDocument, decode
+from sollold.core.model import RequestId
+from sollold.events.bus import EventBus
 from sollold.events.types import NodeLeft
-from sollold.web.push import MAX_LISTENERS
+from sollold.web.context import CONTEXT, Context
+from sollold.web.events import EventApi
+from sollold.web.push import MAX_LISTENERS, Audience
+from tests.component.held import held_while
 from tests.component.lab import IN_ORDER, Lab
 from tests.fakes.faults import Fault, FaultKind
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -335,3 +347,81 @@ async def test_a_listener_that_vanishes_at_once_is_no_error(
             assert answer.status == 200
         await lab.until(lambda: not lab.built.edge._tasks)
         assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def fill(lab: Lab, count: int, text: str = "x" * 2000) -> None:
+    """Publish events that are long, as decisions among many nodes are."""
+    for number in range(count):
+        lab.built.bus.publish(NodeLeft(reason=f"{number} {text}", node=f"n{number % 10}"))
+
+
+@pytest.mark.parametrize("more", ["", "&grep=9%20X", "&node!=n1"])
+async def test_everything_that_is_kept_does_not_hold_the_loop(more: str) -> None:
+    async with Lab(0) as lab:
+        fill(lab, 10_000)
+        held_s, body = await held_while(lab, f"/api/v1/events?n=10000{more}")
+        found = json.loads(body)["events"]
+
+        assert [event["seq"] for event in found] == sorted(event["seq"] for event in found)
+        assert len(found) == {"": 10_000, "&grep=9%20X": 1000, "&node!=n1": 9000}[more]
+        # In one go it takes longer by far: making the JSON alone, or sending it.
+        assert held_s < 0.1
+
+
+async def test_what_was_read_is_not_kept_a_second_time() -> None:
+    async with Lab(0) as lab:
+        fill(lab, 2000)
+        await held_while(lab, "/api/v1/events?n=1")
+        tracemalloc.start()
+        try:
+            before_bytes, _ = tracemalloc.get_traced_memory()
+            _, body = await held_while(lab, "/api/v1/events?n=10000")
+            size_bytes = len(body)
+            del body
+            gc.collect()
+            after_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+        assert size_bytes > 4e6
+        assert after_bytes - before_bytes < size_bytes / 4
+
+
+async def test_a_follower_is_told_the_last_that_have_a_text() -> None:
+    async with Lab(0) as lab:
+        fill(lab, 500, "past")
+        async with lab.session.get("/api/v1/events?follow=1&n=2&grep=7 PAST") as answer:
+            first = [json.loads(await answer.content.readline()) for _ in range(2)]
+            fill(lab, 8, "PaST")
+            later = json.loads(await answer.content.readline())
+
+        assert [event["reason"] for event in first] == ["487 past", "497 past"]
+        assert later["reason"] == "7 PaST"
+
+
+async def test_followers_that_stopped_reading_make_room() -> None:
+    bus = EventBus("i", "h", 1, time.time)
+    audience = Audience(bus.close, limit=1, send_limit_s=0.2)
+    rows = EventApi(bus, audience).routes()
+
+    @web.middleware
+    async def context(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[CONTEXT] = Context(RequestId("r-1"), [], request.path)
+        return await handler(request)
+
+    app = web.Application(middlewares=[context])
+    app.router.add_routes([row.definition() for row in rows])
+    async with TestServer(app) as server:
+        assert server.port is not None
+        _, writer = await slow_connection(server.port)
+        writer.write(b"GET /api/v1/events?follow=1 HTTP/1.1\r\nHost: here\r\n\r\n")
+        async with asyncio.timeout(20):
+            while bus.subscriber_count == 0:
+                await asyncio.sleep(0)
+            while bus.subscriber_count:
+                bus.publish(NodeLeft(reason="x" * 100_000))
+                await asyncio.sleep(0.01)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(server.make_url("/api/v1/events?follow=1&n=0")) as answer:
+                assert answer.status == 200
+        writer.close()

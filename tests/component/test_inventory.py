@@ -10,9 +10,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 
 from sollold.api_config import ConfigDocument
 from sollold.api_models import LoadedDocument, Model, ModelDocument, ModelsDocument
+from sollold.web.nearest import nearest
+from sollold.web.turns import Turns
+from tests.component.held import held_while
 from tests.component.lab import IN_ORDER, Lab
 from tests.component.test_control import QUICK, busy, fetch, get, slow_node
 from tests.fakes.models import FakeModel
@@ -104,7 +108,7 @@ async def test_a_model_whose_holder_is_gone() -> None:
         found = await model_of(lab, OTHER.name)
         assert found.next is not None
         assert found.next.node is None
-        assert found.next.reason.text == "n2 is not available"
+        assert found.next.reason.text.startswith("n2 is down: connection refused")
         assert found.copies[0].left_out is not None
         assert (found.copies[0].left_out.code, found.copies[0].is_loaded) == ("down", None)
         assert (await sollolctl(lab, "check", "--model", OTHER.name)) == (6, "cannot_serve\n")
@@ -162,6 +166,37 @@ async def test_a_large_fleet_does_not_hold_the_loop() -> None:
         counter.cancel()
         assert len(json.loads(answer.body)["models"]) == 200
         assert turns > before
+
+
+@pytest.mark.parametrize("path", ["models", "models?next=0", "models/llama3.2-instruct-3:9b"])
+async def test_thousands_of_models_do_not_hold_the_loop(path: str) -> None:
+    nodes = [
+        FakeNode([f"llama3.2-instruct-{node}-{number}:8b" for number in range(200)])
+        for node in range(20)
+    ]
+    async with Lab(nodes) as lab:
+        worst_s, body = await held_while(lab, f"/api/v1/{path}")
+        answer = json.loads(body)
+
+        if path.startswith("models/"):
+            assert answer["error"]["hint"].startswith("did you mean 'llama3.2-instruct-3-")
+        else:
+            names = [model["name"] for model in answer["models"]]
+            assert len(names) == 4000
+            assert names == sorted(names)
+        # In one go it takes several times as long.
+        assert worst_s < 0.1
+
+
+async def test_what_was_meant_is_found_among_few_and_among_many() -> None:
+    turns = Turns()
+    many = [f"qwen2.5-{number}:14b" for number in range(3000)]
+
+    assert await nearest("lama3.1:8b", ["phi3:mini", "llama3.1:8b"], turns) == "llama3.1:8b"
+    assert await nearest("qwen2.5-710:14c", many, turns) == "qwen2.5-710:14b"
+    assert await nearest("nothing-like-it", many, turns) is None
+    assert await nearest("q" * 10_000, many, turns) is None
+    assert await nearest("x", [], turns) is None
 
 
 # In memory -----------------------------------------------------------------------------------

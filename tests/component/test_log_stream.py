@@ -79,11 +79,13 @@ async def test_the_last_lines() -> None:
             "second\\nline",
         ]
         assert await messages(lab, "n=0") == []
+        assert await messages(lab, "grep=SECOND&n=1") == ["second\\nline"]
+        assert await messages(lab, "grep=error sollold.nodes") == ["second\\nline"]
         for wrong in ("colour=red", "level=loud", "n=x", "since=then", "follow=2"):
             error = (await get(lab, f"/api/v1/logs?{wrong}", 400))["error"]
             assert error["code"] == "invalid_request"
         said = (await get(lab, "/api/v1/logs?colour=red", 400))["error"]["message"]
-        assert said.endswith("there are: level, source, n, since, follow")
+        assert said.endswith("there are: level, source, grep, n, since, follow")
 
 
 async def test_following_begins_with_the_last_ones() -> None:

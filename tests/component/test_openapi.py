@@ -14,6 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from sollold.config import LoadedConfig, Origin, Problem, UnusableConfig
 from sollold.events.types import EVENT_CLASSES, NodeLeft, event_type
 from sollold.web.openapi import make_document, operation_id, shown_path
 from sollold.web.route import NDJSON, Route
@@ -188,6 +189,23 @@ async def test_events_of_a_failover_are_as_described() -> None:
 
     seen = {event["event_type"] for event in document["events"]}
     assert {"ROUTE_DECISION", "FALLBACK_TRIGGERED", "TASK_COMPLETE", "REQUEST_DONE"} <= seen
+
+
+async def test_a_refused_reload_is_as_described() -> None:
+    async with Lab() as lab:
+        check = await checker_of(lab)
+        good = await check.answer(lab, "/api/v1/reload", method="POST")
+        assert good["result"] == "unchanged"
+        problem = Problem(Origin("file", "/x/sollold.toml", 3), ("queue", "length"), "is 0")
+
+        def fail() -> LoadedConfig:
+            raise UnusableConfig([problem])
+
+        lab.built.reloader._read = fail
+        refused = await check.answer(lab, "/api/v1/reload", method="POST")
+        assert refused["result"] == "refused"
+        assert refused["problems"][0]["key"] == "queue.length"
+        assert "422" in (await document_of(lab))["paths"]["/api/v1/reload"]["post"]["responses"]
 
 
 async def test_errors_are_as_described() -> None:

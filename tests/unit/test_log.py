@@ -18,8 +18,8 @@ from sollold.log import (
     make_formatter,
     request_id,
     setup,
-    visible,
 )
+from sollold.wire.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +211,9 @@ def test_arguments_are_read_when_the_line_is_logged() -> None:
         ("\u202egnp.exe\u2069", "\\u202egnp.exe\\u2069"),
         ("\u2028\u200f", "\\u2028\\u200f"),
         ("\udcff", "\\udcff"),
-        ("a\u00a0b\u200d", "a\u00a0b\u200d"),
+        ("a\u00a0b", "a\u00a0b"),
+        ("a\u200bb\u2060c\ufeffd\u00ade", "a\\u200bb\\u2060c\\ufeffd\\xade"),
+        ("tag\U000e0041", "tag\\U000e0041"),
     ],
 )
 def test_no_text_can_fake_a_line_or_steer_a_terminal(text: str, safe: str) -> None:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sollold.api_types import Node, Request
-from sollold.ctl import words as ctl_words
-from sollold.ctl.status import glyph_state
 from sollold.web.console import events, words
+from sollold.words import figures
+from sollold.words.states import DAEMON_WORDS, glyph_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sollold.api_types import NodesDocument, RequestsDocument, StatusDocument
-    from sollold.core.model import Fleet
+    from sollold.core.model import Fleet, ResidentView
     from sollold.events.bus import EventBus
     from sollold.web.console.anchors import Anchors
     from sollold.web.console.view import View
-    from sollold.web.documents import Documents
+    from sollold.web.documents import Documents, Waits
 
 MAX_PROBLEMS = 5
 MAX_REQUESTS = 60
@@ -39,6 +39,7 @@ class Snapshot:
         documents: Documents,
         fleet: Callable[[], Fleet],
         bus: EventBus,
+        recent: events.Recent,
         now_s: float,
         anchors: Anchors,
     ) -> None:
@@ -46,6 +47,7 @@ class Snapshot:
         self._documents = documents
         self.fleet = fleet
         self.bus = bus
+        self.recent = recent
         self.now_s = now_s
         self._anchors = anchors
 
@@ -57,12 +59,16 @@ class Snapshot:
     @cached_property
     def nodes(self) -> NodesDocument:
         """`/api/v1/nodes`."""
-        return self._documents.nodes()
+        return self._documents.nodes(self._waits)
 
     @cached_property
     def requests(self) -> RequestsDocument:
         """`/api/v1/requests`."""
-        return self._documents.requests()
+        return self._documents.requests(self._waits)
+
+    @cached_property
+    def _waits(self) -> Waits:
+        return self._documents.waits()
 
     def since(self, key: str, age_ms: float | None) -> int | None:
         """Return when something of that age began."""
@@ -90,15 +96,28 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     """Node, or place in the queue."""
 
 
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One model on one node."""
+
+    text: str
+    """Its size in memory, or `disk`."""
+    is_loaded: bool = True
+    until: int | None = None
+    """When it leaves the memory unless it is used; None: not known, or never."""
+
+
+_ON_DISK = Cell(text="disk", is_loaded=False)
+
+
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """One model that is in memory somewhere."""
 
     id: str
     name: str
-    cells: tuple[str, ...]
-    """One a node, in the order of the columns: a size, `disk` or nothing."""
-    places: tuple[tuple[str, str], ...]
-    """Node and size, where it is in memory."""
+    cells: tuple[Cell | None, ...]
+    """One a node, in the order of the columns; None: the node does not have it."""
+    places: tuple[tuple[str, Cell], ...]
+    """The nodes that have it in memory."""
 
 
 def head(now: Snapshot, view: View) -> dict[str, Any]:
@@ -106,19 +125,22 @@ def head(now: Snapshot, view: View) -> dict[str, Any]:
     status = now.status
     return {
         "status": status,
-        "word": words.STATE_WORDS.get(status.state, status.state),
+        "word": _word(status).capitalize(),
         "mark": glyph_state(status),
         "usable": status.nodes.up + status.nodes.slow,
         "oldest": now.since("oldest", status.requests.oldest_ms),
     }
 
 
+def _word(status: StatusDocument) -> str:
+    return DAEMON_WORDS.get(status.state, status.state)
+
+
 def title(now: Snapshot) -> tuple[str, str]:
     """Return the page's title and the state whose shape its icon has."""
     status = now.status
     problems = len(status.problems)
-    word = words.STATE_WORDS.get(status.state, status.state).lower()
-    prefix = ctl_words.plural(problems, "problem") if problems else word
+    prefix = figures.plural(problems, "problem") if problems else _word(status)
     is_well = status.state == "serving"
     return ("sollold" if is_well else f"{prefix} · sollold"), glyph_state(status)
 
@@ -173,21 +195,20 @@ def loaded(now: Snapshot, view: View) -> dict[str, Any]:
         (item for item in now.fleet().nodes if item.tells_memory and item.state in _ANSWERING),
         key=lambda item: item.id,
     )
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[str, dict[str, Cell]] = {}
     for node in tellers:
         for item in node.residents:
             name = str(item.entry.get("name", item.key))
-            size = ctl_words.gigabytes(item.size_bytes) if item.size_bytes else "loaded"
-            cells.setdefault(name, {})[node.id] = size
+            cells.setdefault(name, {})[node.id] = _cell(item, now.now_s)
             for other in tellers:
                 if item.key in other.models:
-                    cells[name].setdefault(other.id, "disk")
+                    cells[name].setdefault(other.id, _ON_DISK)
     rows = [
         ModelRow(
             id=words.element_id("model", name),
             name=name,
-            cells=tuple(places.get(node.id, "") for node in tellers),
-            places=tuple((n, size) for n, size in sorted(places.items()) if size != "disk"),
+            cells=tuple(places.get(node.id) for node in tellers),
+            places=tuple((n, places[n]) for n in sorted(places) if places[n].is_loaded),
         )
         for name, places in sorted(cells.items())
     ]
@@ -198,6 +219,15 @@ def loaded(now: Snapshot, view: View) -> dict[str, Any]:
         "nodes": [node.id for node in tellers],
         "is_matrix": 0 < len(tellers) <= MAX_MATRIX,
     }
+
+
+def _cell(item: ResidentView, now_s: float) -> Cell:
+    end = figures.moment(item.expires_at)
+    is_known = end is not None and end.timestamp() - now_s < figures.FOREVER_S
+    return Cell(
+        text=figures.gigabytes(item.size_bytes) if item.size_bytes else "loaded",
+        until=round(end.timestamp() * 1000) if end is not None and is_known else None,
+    )
 
 
 def requests(now: Snapshot, view: View) -> dict[str, Any]:
@@ -218,7 +248,7 @@ def requests(now: Snapshot, view: View) -> dict[str, Any]:
         "running": len(document.running),
         "waiting": len(document.waiting),
         "more": len(everything) - len(rows),
-        "last_s": None if everything else events.last_ending(now.bus),
+        "last_s": None if everything else now.recent.last_ending(),
     }
 
 
@@ -236,7 +266,7 @@ def decisions(now: Snapshot, view: View) -> dict[str, Any]:
 
 def changes(now: Snapshot, view: View) -> dict[str, Any]:
     """Return what changed in the fleet."""
-    return {"rows": events.changes(now.bus)}
+    return {"rows": now.recent.changes()}
 
 
 def foot(now: Snapshot, view: View) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,7 @@ from sollold.events.types import (
     NodeLeft,
     NodeStateChanged,
     OllamaNodeSelected,
+    RequestDone,
     RequestFailed,
     RouteDecision,
 )
@@ -27,9 +29,7 @@ MAX_CHANGES = 40
 
 _ABOUT_REQUESTS = frozenset({"route", "failover", "queue", "task", "request"})
 CHANGE_KINDS = frozenset(EVENT_KINDS) - _ABOUT_REQUESTS
-_CHANGES = Filter.parse({"kind": ",".join(sorted(CHANGE_KINDS))})
 _DECISIONS = Filter.parse({"event_type": "ROUTE_DECISION,FALLBACK_TRIGGERED,REQUEST_FAILED"})
-_ENDINGS = Filter.parse({"event_type": "REQUEST_DONE,REQUEST_FAILED"})
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,15 +63,33 @@ def decisions(bus: EventBus, request: str) -> list[Row]:
     return [decision_row(record) for record in reversed(shown)]
 
 
-def changes(bus: EventBus) -> list[Row]:
-    """Return what changed last, newest first."""
-    return [change_row(record) for record in reversed(bus.last(MAX_CHANGES, _CHANGES))]
+class Recent:
+    """What changed last and when a request last ended; looks at each event once."""
 
+    def __init__(self, bus: EventBus) -> None:
+        self._bus = bus
+        self._seen = 0
+        self._changes: deque[Record] = deque(maxlen=MAX_CHANGES)
+        self._ended_s: float | None = None
 
-def last_ending(bus: EventBus) -> float | None:
-    """Return when a request last ended, on the wall clock."""
-    found = bus.last(1, _ENDINGS)
-    return found[0].at_s if found else None
+    def changes(self) -> list[Row]:
+        """Return what changed last, newest first. No await."""
+        self._catch_up()
+        return [change_row(record) for record in reversed(self._changes)]
+
+    def last_ending(self) -> float | None:
+        """Return when a request last ended, on the wall clock. No await."""
+        self._catch_up()
+        return self._ended_s
+
+    def _catch_up(self) -> None:
+        published = self._bus.published_total
+        for record in reversed(self._bus.ring.newest(published - self._seen)):
+            if record.event.kind in CHANGE_KINDS:
+                self._changes.append(record)
+            elif isinstance(record.event, RequestDone | RequestFailed):
+                self._ended_s = record.at_s
+        self._seen = published
 
 
 def decision_row(record: Record) -> Row:

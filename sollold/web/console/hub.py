@@ -15,12 +15,14 @@ import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from sollold import __version__
+from sollold.web.answer import add_headers
+from sollold.web.console import messages
 from sollold.web.console.contents import CONTENTS
 from sollold.web.console.events import CHANGE_KINDS, is_wanted, wanted
 from sollold.web.console.panels import view_of
 from sollold.web.console.view import View
 from sollold.web.console.viewer import Frame, Viewer
-from sollold.web.push import add_headers, check_origin
+from sollold.web.push import check_origin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,43 +45,29 @@ _QUIET_S = 5.0
 _HEARTBEAT_S = 20.0
 _GOODBYE_S = 0.5
 _VIEW_STEP_S = 0.1
+_SLICE_S = 0.01
+_RESTS = 3.0
+"""How long to rest after so much rendering at a time, in times of what it took."""
+_TITLE = ("title", View())
 _MAX_ROWS = 50
 _PUSHED = "decisions"
 """The panel that grows by rows; it is rendered whole only for a page that lacks it."""
 
 
-class _Panel(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="panel"):
-    name: str
-    html: str
-    at: int
+class _Turn:
+    """One look at everything, shared by all who get something of it."""
 
+    def __init__(self, now_s: float, now: Snapshot, looked: set[str], title: Frame) -> None:
+        self.now_s = now_s
+        self.now = now
+        self.looked = looked
+        """Panels that are due."""
+        self.title = title
+        self.made: set[tuple[str, View]] = set()
 
-class _Rows(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="rows"):
-    name: str
-    request: str
-    html: str
-    at: int
-
-
-class _Title(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="title"):
-    text: str
-    icon: str
-
-
-class _Hello(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
-    version: str
-    at: int
-
-
-class _Tick(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="tick"):
-    at: int
-
-
-class _Said(msgspec.Struct):
-    """What a page says: which view it has, and whether somebody looks at it."""
-
-    view: str | None = None
-    is_watching: bool | None = None
+    def later(self) -> None:
+        """Note that time passed: rows that came since are in no list made before. No await."""
+        self.made = {key for key in self.made if key[0] != _PUSHED}
 
 
 class Hub:
@@ -95,6 +83,8 @@ class Hub:
         self._make_panels = panels
         self._bus = bus
         self._viewers: dict[Viewer, web.Request] = {}
+        self._places = 0
+        """Pages that are kept live, are greeted or say goodbye."""
         self._frames: dict[tuple[str, View], Frame] = {}
         self._due_s = {name: 0.0 for name in CONTENTS if name != _PUSHED}
         """When a panel is looked at next."""
@@ -110,6 +100,11 @@ class Hub:
         return len(self._viewers)
 
     @property
+    def full(self) -> int:
+        """How many pages are kept live if no more can be, else 0."""
+        return MAX_VIEWERS if self._places >= MAX_VIEWERS else 0
+
+    @property
     def is_running(self) -> bool:
         """Whether anything is rendered now and then."""
         return self._loop_task is not None
@@ -117,8 +112,18 @@ class Hub:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer `/ws/console`."""
         check_origin(request)
-        if len(self._viewers) >= MAX_VIEWERS or self._is_stopping():
+        if self._is_stopping():
+            raise web.HTTPServiceUnavailable(reason="sollold is stopping")
+        if self.full:
             raise web.HTTPServiceUnavailable(reason=f"{MAX_VIEWERS} pages are open, close one")
+        # Counted before anything is awaited: those who come together are told apart here.
+        self._places += 1
+        try:
+            return await self._keep_live(request)
+        finally:
+            self._places -= 1
+
+    async def _keep_live(self, request: web.Request) -> web.StreamResponse:
         panels = await self._make_panels()
         socket = web.WebSocketResponse(
             heartbeat=_HEARTBEAT_S, max_msg_size=4096, timeout=_GOODBYE_S
@@ -140,7 +145,7 @@ class Hub:
     def _join(self, viewer: Viewer, request: web.Request, panels: Panels) -> None:
         """Greet a page and start rendering if it is the first. No await."""
         self._viewers[viewer] = request
-        hello = _Hello(version=__version__, at=_now_ms(panels.look()))
+        hello = messages.Hello(version=__version__, at=_now_ms(panels.look()))
         viewer.offer("hello", _frame("", hello), _loop_s())
         if self._loop_task is None:
             self._loop_task = asyncio.create_task(self._run(panels), name="console")
@@ -170,22 +175,24 @@ class Hub:
             if message.type is not WSMsgType.TEXT:
                 break
             try:
-                said = msgspec.json.decode(message.data, type=_Said)
+                said = msgspec.json.decode(message.data, type=messages.Said)
             except msgspec.DecodeError:
                 continue
             self._heed(viewer, said)
             # Somebody who types a filter asks often; this bounds what it costs.
             await asyncio.sleep(_VIEW_STEP_S)
 
-    def _heed(self, viewer: Viewer, said: _Said) -> None:
+    def _heed(self, viewer: Viewer, said: messages.Said) -> None:
         """Take a page's new view. No await."""
         if said.view is not None:
-            viewer.view = View.parse(said.view)
+            view = View.parse(said.view)
+            changed = [n for n in CONTENTS if view_of(n, view) != view_of(n, viewer.view)]
+            viewer.view = view
+            viewer.ask(*changed)
         if said.is_watching is not None:
             viewer.is_watching = said.is_watching
             if said.is_watching:
-                viewer.forget()
-        viewer.forget(_PUSHED)
+                viewer.ask(*CONTENTS)
         self._wake.set()
 
     async def close(self, app: web.Application) -> None:
@@ -233,7 +240,7 @@ class Hub:
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
             self._wake.clear()
-            self._show(panels)
+            await self._show(panels)
 
     def _hurry(self) -> None:
         """Look at every panel as soon as it may be sent. No await."""
@@ -264,11 +271,29 @@ class Hub:
             return None
         now = panels.look()
         html = str(panels.rows(records[-_MAX_ROWS:]))
-        rows = _Rows(name=_PUSHED, request=asked, html=html, at=_now_ms(now))
+        rows = messages.Rows(name=_PUSHED, request=asked, html=html, at=_now_ms(now))
         return msgspec.json.encode(rows)
 
-    def _show(self, panels: Panels) -> None:
-        """Give every page the panels that changed. No await."""
+    async def _show(self, panels: Panels) -> None:
+        """Give every page the panels that changed.
+
+        Views that differ cost a rendering each, so that this rests now and then: with many of
+        them panels come later, and requests are relayed as before.
+        """
+        turn = self._begin(panels)
+        started_s = _loop_s()
+        for viewer in list(self._viewers):
+            if viewer in self._viewers:
+                self._serve(viewer, turn, panels)
+            spent_s = _loop_s() - started_s
+            if spent_s > _SLICE_S:
+                await asyncio.sleep(_RESTS * spent_s)
+                started_s = _loop_s()
+                turn.later()
+        self._forget_frames()
+
+    def _begin(self, panels: Panels) -> _Turn:
+        """Look at the clock and at what is due. No await."""
         now_s, now = _loop_s(), panels.look()
         looked = {
             name
@@ -277,46 +302,46 @@ class Hub:
         }
         for name in looked:
             self._due_s[name] = now_s + _STEP_S
-        made: set[tuple[str, View]] = set()
-        title = self._title(panels, now)
-        for viewer in self._viewers:
-            viewer.offer("title", title, now_s)
-            for name in CONTENTS if viewer.is_watching else ():
-                if name not in looked and not viewer.lacks(name):
-                    continue
-                key = (name, view_of(name, viewer.view))
-                if key not in made:
-                    made.add(key)
-                    self._make(key, viewer.view, panels, now, now_s)
-                viewer.offer(name, self._frames[key], now_s)
-            if now_s - viewer.quiet_since_s >= _QUIET_S:
-                viewer.offer("tick", _frame("", _Tick(at=_now_ms(now))), now_s)
-        self._forget_frames()
+        return _Turn(now_s, now, looked, self._title(panels, now))
 
-    def _make(
-        self, key: tuple[str, View], view: View, panels: Panels, now: Snapshot, now_s: float
-    ) -> None:
+    def _serve(self, viewer: Viewer, turn: _Turn, panels: Panels) -> None:
+        """Give one page what is new for it. No await."""
+        now_s = turn.now_s
+        viewer.offer("title", turn.title, now_s)
+        for name in CONTENTS:
+            if not viewer.wants(name, is_new=name in turn.looked):
+                continue
+            key = (name, view_of(name, viewer.view))
+            if key not in turn.made:
+                turn.made.add(key)
+                self._make(key, panels, turn)
+            viewer.offer(name, self._frames[key], now_s)
+        if now_s - viewer.quiet_since_s >= _QUIET_S:
+            viewer.offer("tick", _frame("", messages.Tick(at=_now_ms(turn.now))), now_s)
+
+    def _make(self, key: tuple[str, View], panels: Panels, turn: _Turn) -> None:
         """Render a panel; a frame that is as it was stays the same. No await."""
-        name = key[0]
-        html = str(panels.render(name, view, now, is_live=True))
+        name, view = key
+        html = str(panels.render(name, view, turn.now, is_live=True))
         known = self._frames.get(key)
         if known is None or known.html != html:
-            self._frames[key] = _frame(html, _Panel(name=name, html=html, at=_now_ms(now)))
-            if name != _PUSHED:
-                self._free_s[name] = self._due_s[name] = now_s + _STEP_S
+            message = messages.Panel(name=name, html=html, at=_now_ms(turn.now))
+            self._frames[key] = _frame(html, message)
+            # A view that is new says nothing about when the panel was sent to others.
+            if name != _PUSHED and (known is not None or name in turn.looked):
+                self._free_s[name] = self._due_s[name] = turn.now_s + _STEP_S
 
     def _title(self, panels: Panels, now: Snapshot) -> Frame:
         text, icon = panels.title(now)
-        key = ("title", View())
-        known = self._frames.get(key)
+        known = self._frames.get(_TITLE)
         if known is None or known.html != text + icon:
-            known = self._frames[key] = _frame(text + icon, _Title(text=text, icon=icon))
+            known = self._frames[_TITLE] = _frame(text + icon, messages.Title(text=text, icon=icon))
         return known
 
     def _forget_frames(self) -> None:
         """Drop the frames of views that nobody has any more. No await."""
-        views = {View(), *(viewer.view for viewer in self._viewers)}
-        for key in [key for key in self._frames if key[1] not in views]:
+        wanted = {(n, view_of(n, viewer.view)) for viewer in self._viewers for n in CONTENTS}
+        for key in self._frames.keys() - wanted - {_TITLE}:
             del self._frames[key]
 
 

@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 
 _EVERYWHERE = ("0.0.0.0", "::")
 _HTML = "text/html"
+_SCRIPTS = (
+    "vendor/idiomorph/idiomorph.min.js",
+    "console/base.js",
+    "console/merging.js",
+    "console/connection.js",
+    "console/view.js",
+    "console/keys.js",
+    "log.js",
+)
+"""In the order in which they run; each builds on those before it."""
 
 _VIEW = (
     Parameter(name="sort", text="The column that nodes sort by; with a minus, the other way."),
@@ -102,7 +112,8 @@ class Console:
     async def page(self, request: web.Request) -> web.Response:
         """Answer with the whole page as it is at this moment."""
         panels = await self.panels()
-        context = panels.page(View.parse(request.query_string)) | {"asset": self._asset}
+        context = panels.page(View.parse(request.query_string))
+        context |= {"asset": self._asset, "scripts": _SCRIPTS, "full": self.hub.full}
         response = page(aiohttp_jinja2.render_string("page.html", request, context))
         response.enable_compression()
         return response

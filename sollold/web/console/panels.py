@@ -15,7 +15,7 @@ from sollold import __version__
 from sollold.web.console import words
 from sollold.web.console.anchors import Anchors
 from sollold.web.console.contents import CONTENTS, Snapshot, title
-from sollold.web.console.events import Row, decision_row
+from sollold.web.console.events import Recent, Row, decision_row
 from sollold.web.console.view import COLUMNS, View
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VIEWED = frozenset({"nodes", "decisions"})
-"""Panels that depend on the view; the others are the same for everybody."""
+_VIEWED = {"nodes": ("sort", "filter"), "decisions": ("request",)}
+"""What panels show of the view; the others are the same for everybody."""
 
 _MAX_GOOD = 64
 
@@ -79,12 +79,15 @@ class Panels:
         self._templates = templates
         self._wall_clock = wall_clock
         self._anchors = Anchors()
+        self._recent = Recent(bus)
         self._good: dict[tuple[str, View], Markup] = {}
         self._broken: dict[str, str] = {}
 
     def look(self) -> Snapshot:
         """Return what panels of this moment are made of. No await."""
-        return Snapshot(self._documents, self._fleet, self._bus, self._wall_clock(), self._anchors)
+        return Snapshot(
+            self._documents, self._fleet, self._bus, self._recent, self._wall_clock(), self._anchors
+        )
 
     def title(self, now: Snapshot) -> tuple[str, str]:
         """Return the title and the state whose shape the icon has."""
@@ -96,9 +99,10 @@ class Panels:
 
     def render(self, name: str, view: View, now: Snapshot, *, is_live: bool) -> Markup:
         """Return a panel; `is_live` leaves counting to the browser. Never raises. No await."""
-        key = (name, view_of(name, view))
+        # A live panel goes to everybody who sees the same; the page adds the rest to its links.
+        key = (name, view_of(name, view) if is_live else view)
         try:
-            found = self._render(name, view, now, is_live=is_live)
+            found = self._render(*key, now, is_live=is_live)
         except Exception:
             return self._broken_panel(name, key)
         self._broken.pop(name, None)
@@ -112,7 +116,14 @@ class Panels:
         template = self._templates.get_template(f"panels/{name}.html")
         content = CONTENTS[name](now, view)
         return Markup(  # noqa: S704 - the templates escape everything themselves
-            template.render(content, view=view, columns=COLUMNS, now_s=now.now_s, is_live=is_live)
+            template.render(
+                content,
+                view=view,
+                shown=view_of(name, view).query,
+                columns=COLUMNS,
+                now_s=now.now_s,
+                is_live=is_live,
+            )
         )
 
     def _broken_panel(self, name: str, key: tuple[str, View]) -> Markup:
@@ -134,7 +145,8 @@ class Panels:
         rows: list[Row] = [decision_row(record) for record in records]
         rows.reverse()
         template = self._templates.get_template("rows.html")
-        return Markup(template.render(rows=rows))  # noqa: S704 - as above
+        html = template.render(rows=rows, view=View(), now_s=self._wall_clock())
+        return Markup(html)  # noqa: S704 - as above
 
     def page(self, view: View) -> dict[str, Any]:
         """Return what the template of the whole page needs. No await."""
@@ -151,5 +163,5 @@ class Panels:
 
 
 def view_of(name: str, view: View) -> View:
-    """Return as much of a view as a panel depends on."""
-    return view if name in _VIEWED else View()
+    """Return as much of a view as a panel shows."""
+    return view.only(_VIEWED.get(name, ()))

@@ -9,14 +9,14 @@ from urllib.parse import parse_qs, urlencode
 import msgspec
 
 from sollold.api_types import Node
-from sollold.ctl.names import natural
+from sollold.words.names import natural
+from sollold.words.states import badness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
 _MAX_CHARS = 100
-_WORST_FIRST = ("down", "unknown", "slow", "draining", "up")
 
 
 class SortBy(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,10 +36,6 @@ class SortBy(msgspec.Struct, frozen=True, kw_only=True):
     css: str = ""
 
 
-def _badness(node: Node) -> int:
-    return _WORST_FIRST.index(node.state) if node.state in _WORST_FIRST else 1
-
-
 COLUMNS = (
     SortBy(
         key="node",
@@ -56,7 +52,7 @@ COLUMNS = (
         header="State",
         first="worst first",
         other="best first",
-        value=_badness,
+        value=lambda node: badness(node.state),
         is_falling=False,
         is_number=False,
         css="is-state",
@@ -139,6 +135,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Return the address of this view with some fields changed."""
         return View(**{**self._fields(), **changes}).query
 
+    def only(self, names: Iterable[str]) -> View:
+        """Return a view with these fields of this one alone."""
+        return View(**{name: getattr(self, name) for name in names})
+
     @property
     def column(self) -> SortBy | None:
         """What is sorted by; None: worst first."""
@@ -162,7 +162,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         """Return the nodes that pass the filter, in order."""
         wanted = self.filter.casefold()
         chosen = [node for node in nodes if not wanted or _fits(node, wanted)]
-        chosen.sort(key=lambda node: (_badness(node), natural(node.name)))
+        chosen.sort(key=lambda node: (badness(node.state), natural(node.name)))
         column = self.column
         if column is None:
             return chosen

@@ -39,6 +39,8 @@ class Viewer:
         self.quiet_since_s = 0.0
         """When it last was given something."""
         self._has: dict[str, Frame] = {}
+        self._asked: set[str] = set()
+        """Panels that its person asked for by another view."""
         self._panels: dict[str, Frame] = {}
         self._rows: list[bytes] = []
         self._news = asyncio.Event()
@@ -47,13 +49,21 @@ class Viewer:
         """Whether it was never given this panel, or has to be given it again."""
         return name not in self._has
 
-    def forget(self, *names: str) -> None:
-        """Note that these panels, or all of them, have to be given again. No await."""
-        for name in names or tuple(self._has):
+    def ask(self, *names: str) -> None:
+        """Note that these panels have to be given again, even to a page that is held. No await."""
+        for name in names:
             self._has.pop(name, None)
+            self._asked.add(name)
+
+    def wants(self, name: str, *, is_new: bool) -> bool:
+        """Whether a panel, or what is new of it, is to be offered."""
+        if self.is_watching:
+            return is_new or self.lacks(name)
+        return name in self._asked
 
     def offer(self, name: str, frame: Frame, now_s: float) -> None:
         """Give it a panel, unless it has just that. No await."""
+        self._asked.discard(name)
         if self._has.get(name) is frame:
             return
         self._has[name] = frame
@@ -68,7 +78,7 @@ class Viewer:
         if len(self._rows) >= _MAX_ROWS:
             self._rows.clear()
             self._panels.pop(panel, None)
-            self.forget(panel)
+            self._has.pop(panel, None)
             return
         self._rows.append(data)
         self._wake(now_s)

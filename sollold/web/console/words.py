@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from sollold.ctl import words
 from sollold.wire.visible import visible
+from sollold.words import figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,15 +17,6 @@ if TYPE_CHECKING:
 DASH = Markup(
     '<span class="none"><span aria-hidden="true">—</span><span class="vh">not known</span></span>'
 )
-
-STATE_WORDS = {
-    "serving": "Serving",
-    "degraded": "Serving, degraded",
-    "cannot_serve": "Cannot serve",
-    "starting": "Starting",
-    "stopping": "Stopping",
-}
-STATES = ("up", "slow", "draining", "down", "unknown")
 
 
 def shown(value: object) -> object:
@@ -41,22 +32,19 @@ def element_id(prefix: str, name: str) -> str:
     return f"{prefix}-{digest}"
 
 
-def age(ms: float | None) -> str:
-    """Return how long something has lasted: `31 s`, `4 min`, `3h 12m`, `4d`."""
-    if ms is None:
-        return ""
-    seconds = max(0, int(ms / 1000))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min"
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d"
+def clock(at_s: float, now_s: float | None = None) -> str:
+    """Return a time where the daemon is, with the day unless that is the day of `now_s`."""
+    at = datetime.fromtimestamp(at_s, UTC).astimezone()
+    now = None if now_s is None else datetime.fromtimestamp(now_s, UTC).astimezone()
+    if now is not None and at.date() == now.date():
+        return f"{at:%H:%M:%S}"
+    year = "" if now is not None and at.year == now.year else f" {at.year}"
+    return f"{at.day} {at:%b}{year} {at:%H:%M:%S}"
 
 
-def clock(at_s: float) -> str:
-    """Return a time of day where the daemon is."""
-    return f"{datetime.fromtimestamp(at_s, UTC).astimezone():%H:%M:%S}"
+def left(ms: float) -> str:
+    """Return how long a model stays in memory."""
+    return f"{figures.lasting(ms)} left" if ms > 0 else "unloading"
 
 
 def count(number: int | None) -> str | Markup:
@@ -70,13 +58,14 @@ def share(value: str, known: object) -> str | Markup:
 
 
 FILTERS: dict[str, Callable[..., object]] = {
-    "age": age,
+    "age": figures.lasting,
     "clock": clock,
     "count": count,
-    "duration": lambda ms: share(words.duration(ms), ms),
+    "left": left,
+    "duration": lambda ms: share(figures.duration(ms), ms),
     "rate": lambda value: DASH if value is None else f"{value:,.1f}",
-    "gb": lambda size: share(words.gigabytes(size), size),
-    "kind": words.software,
-    "plural": words.plural,
+    "gb": lambda size: share(figures.gigabytes(size), size),
+    "kind": figures.software,
+    "plural": figures.plural,
     "element_id": lambda name, prefix: element_id(prefix, name),
 }

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
+from msgspec.structs import replace
 
 from sollold.core import nodetable
 from sollold.core.assign import (
@@ -26,6 +27,7 @@ from sollold.core.model import (
     NodeId,
     NodeKind,
     NodeState,
+    Reason,
     RequestId,
     RunnerKey,
     TaskKind,
@@ -286,6 +288,16 @@ def test_nobody_holds_the_model() -> None:
     assert house.assign(request(), request(2)) == ((), (), None)
     codes = {name: why.code for name, why in explain_rejection(request(), house.table).items()}
     assert codes == {"n": "no_model", "d": "down"}
+
+
+def test_a_node_that_is_not_there_says_why_where_that_is_known() -> None:
+    lost = node("a", state=NodeState.DOWN)
+    refused = replace(lost, id=NodeId("b"), reason=Reason("x", "connection refused on 11434"))
+    told = explain_rejection(request(), House(lost, refused).table)
+    assert [why.text for why in told.values()] == [
+        "a is not available",
+        "b is down: connection refused on 11434",
+    ]
 
 
 def test_a_digest_restricts_a_name_does_not() -> None:

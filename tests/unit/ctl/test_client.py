@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sollold.api_types import NodesDocument, StatusDocument, encode
-from sollold.ctl import client as client_module
-from sollold.ctl.client import Client, Endpoint, _reason, control_sockets, endpoints
+from sollold.ctl import places as places_module
+from sollold.ctl.client import Client, _reason
 from sollold.ctl.failure import Exit, Failure
+from sollold.ctl.places import Endpoint, control_sockets, endpoints
 from tests.unit.ctl.documents import HEALTHY, NODES
 from tests.unit.ctl.fake_daemon import NOT_FOUND, Answer, FakeDaemon, error
 
@@ -58,7 +59,10 @@ def test_addresses_are_read(url: str, endpoint: Endpoint) -> None:
     assert endpoints(url, {}) == [endpoint]
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:port", "x:99999", "http://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://x", "http://", "http://x:port", "x:99999", "http://[::1", "http://a..b:1", "x" * 64],
+)
 def test_addresses_that_cannot_be_used_are_wrong_usage(url: str) -> None:
     with pytest.raises(Failure) as failure:
         endpoints(url, {})
@@ -106,7 +110,7 @@ def test_a_socket_in_a_closed_directory_is_not_asked(
     def refuse(path: Path, **_: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(client_module, "_SYSTEM_SOCKET", tmp_path / "root" / "control.sock")
+    monkeypatch.setattr(places_module, "_SYSTEM_SOCKET", tmp_path / "root" / "control.sock")
     monkeypatch.setattr(os, "stat", refuse)
 
     assert control_sockets({"XDG_RUNTIME_DIR": str(tmp_path)}) == []

@@ -251,7 +251,6 @@ def test_names_that_name_no_node(
         ["nodes", "--filter", "size=1"],
         ["nodes", "--sort", "size"],
         ["nodes", "--columns", "node,size"],
-        ["logs", "--filter", "node!=a"],
         ["logs", "--filter", "size=1"],
         ["logs", "--since", "whenever"],
         ["logs", "-n", "-1"],
@@ -315,6 +314,32 @@ def test_filters_of_logs_are_sent_to_the_daemon(daemon: FakeDaemon, capsys: Capt
             "until": "2026-11-21T09:14:00Z",
         },
     )
+
+
+@pytest.mark.parametrize("follow", [[], ["-f"]])
+def test_the_daemon_looks_for_texts_and_leaves_out(
+    daemon: FakeDaemon, capsys: Captured, follow: list[str]
+) -> None:
+    run(
+        [
+            "logs",
+            *follow,
+            "-n",
+            "3",
+            "--grep",
+            "Reset",
+            "--filter",
+            "node!=pi",
+            "--filter",
+            "backend!=llama",
+        ]
+    )
+    asked = {"n": "3", "grep": "Reset", "node!": "pi-5", "backend!": "llama_server"}
+    more = {"follow": "1"} if follow else {}
+    assert [query for path, query in daemon.asked if "events" in path] == [asked | more]
+
+    run(["logs", "--daemon", *follow, "-n", "3", "--grep", "Reset"])
+    assert daemon.asked[-1] == ("/api/v1/logs", {"n": "3", "grep": "Reset"} | more)
 
 
 def test_an_ambiguous_node_is_not_guessed(daemon: FakeDaemon, capsys: Captured) -> None:

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -59,10 +64,54 @@ def test_requests_come_with_their_model(runtime: Path) -> None:
     ]
 
 
-def test_the_daemon_named_in_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serve({}).on_tcp() as daemon:
+def test_the_socket_named_in_the_environment_is_asked(
+    runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve({}).on_socket(str(tmp_path / "s")) as daemon:
         monkeypatch.setenv("SOLLOLD_URL", daemon.url)
+        monkeypatch.setenv("SOLLOLD_KEY", "secret")
         assert len(node_names(CONTEXT, PARAM, "")) == 6
+    assert daemon.keys == ["Bearer secret"]
+
+
+def test_over_the_network_nobody_is_asked(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve({}).on_tcp() as daemon, serve({}).on_socket(str(runtime)) as other:
+        monkeypatch.setenv("SOLLOLD_URL", daemon.url)
+        assert node_names(CONTEXT, PARAM, "") == []
+        assert (daemon.asked, other.asked) == ([], [])
+
+
+def test_a_daemon_that_answers_drop_by_drop_is_given_up(runtime: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(runtime))
+        listener.listen()
+        is_over = threading.Event()
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                while not is_over.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begin_s = time.monotonic()
+        assert node_names(CONTEXT, PARAM, "") == []
+        assert time.monotonic() - begin_s < 5
+        is_over.set()
+        thread.join()
+
+
+def test_a_tab_press_loads_click_and_the_standard_library_only(runtime: Path) -> None:
+    code = (
+        "import sys, click; from click.shell_completion import ShellComplete\n"
+        "from sollold.ctl.main import cli\n"
+        "found = ShellComplete(cli, {}, 'x', 'y').get_completions(['models'], '')\n"
+        "print(len(found), [name for name in sys.modules if name.startswith('msgspec')])"
+    )
+    with serve({}).on_socket(str(runtime)):
+        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout.strip() == f"{len(MODELS.models)} []", shown.stderr
 
 
 def test_names_a_shell_could_run_are_not_offered(runtime: Path) -> None:

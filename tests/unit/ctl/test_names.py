@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sollold.ctl.failure import Exit, Failure
-from sollold.ctl.names import natural, resolve
+from sollold.ctl.names import resolve
+from sollold.words.names import natural
 
 NAMES = ["gpu-1", "gpu-2", "gpu-10", "pi-5", "Mac-mini"]
 

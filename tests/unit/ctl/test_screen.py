@@ -96,7 +96,7 @@ def test_paint_only_where_there_is_colour() -> None:
     [
         ("gpu-1", "gpu-1"),
         ("a\x1b[2Jb", "a\\x1b[2Jb"),
-        ("a\nb\tc\r", "a\\x0ab\\x09c\\x0d"),
+        ("a\nb\tc\r", "a\\nb\\tc\\r"),
         ("del\x7f", "del\\x7f"),
         ("c1\x9b31m", "c1\\x9b31m"),
         ("evil\u202egnp", "evil\\u202egnp"),

@@ -12,7 +12,8 @@ from sollold.api_types import ConfigInfo, CoordinatorSummary, NodeCounts, Proble
 from sollold.api_types import StatusDocument as Status
 from sollold.core.model import Reason
 from sollold.ctl.screen import Screen
-from sollold.ctl.status import glyph_state, short_line, status_lines
+from sollold.ctl.status import short_line, status_lines
+from sollold.words.states import glyph_state
 from tests.unit.ctl.canned import ASCII
 from tests.unit.ctl.documents import DEGRADED, HEALTHY, LATE, MINUTE, NOTHING_FOUND, REFUSED
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from sollold.ctl import words
 from sollold.ctl.failure import Exit, Failure
 from sollold.ctl.screen import Screen, width_of
 from sollold.ctl.table import Column, Layout, number_column, order, render, select, text_column
+from sollold.words import figures as words
 
 Row = tuple[str, int | None]
 

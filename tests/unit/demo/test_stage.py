@@ -55,7 +55,7 @@ def test_empty_lines_of_an_answer_are_left_out() -> None:
 
 
 def test_an_answer_cannot_move_the_cursor() -> None:
-    assert "".join(_typed(["\x1b[2J\rx"])) == "  \\x1b[2J\\x0dx\n"
+    assert "".join(_typed(["\x1b[2J\rx"])) == "  \\x1b[2J\\rx\n"
 
 
 def test_nothing_typed_ends_nothing() -> None:

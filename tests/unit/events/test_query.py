@@ -59,6 +59,16 @@ ALL = (ROUTE, FAILOVER, LEFT)
         ({"request": "job-12"}, (FAILOVER,)),
         ({"node": "gpu-1", "kind": "failover"}, (FAILOVER,)),
         ({"node": ""}, ALL),
+        ({"node!": "gpu-1"}, (LEFT,)),
+        ({"node!": "gpu-1,pi-5"}, ()),
+        ({"kind!": "node", "model!": "llama3.2"}, (FAILOVER,)),
+        ({"node": "pi-5", "kind!": "node"}, (FAILOVER,)),
+        ({"request!": ""}, ALL),
+        ({"grep": "RESET"}, (FAILOVER,)),
+        ({"grep": "route  "}, ()),
+        ({"grep": "Failover job-12"}, (FAILOVER,)),
+        ({"grep": "pi-5, gpu-1"}, ()),
+        ({"grep": "", "node": "gpu-1"}, (ROUTE, FAILOVER)),
     ],
 )
 def test_a_filter_lets_through_what_fits(
@@ -118,6 +128,8 @@ def test_a_query_has_defaults() -> None:
         {"since": "2026-11-21 09:14"},
         {"since": "9999999999999d"},
         {"page": "2"},
+        {"grep!": "x"},
+        {"grep": "x" * 1001},
     ],
 )
 def test_a_query_that_cannot_be_read_is_refused(params: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ import json
 
 from sollold.events.query import Filter
 from sollold.events.ring import Origin, Record, Ring, gap_json, rfc3339
-from sollold.events.types import NodeLeft
+from sollold.events.types import NodeLeft, RequestDone
 
 ORIGIN = Origin(instance_id="i", hostname="h", pid=1)
 
@@ -52,11 +52,13 @@ def test_a_clock_that_stepped_back_hides_nothing() -> None:
     assert numbers(ring_of(10, 11, 5, 6, 12).last(10, None, 10)) == [1, 2, 5]
 
 
-def test_json_is_made_once() -> None:
+def test_json_is_made_once_for_all_readers_and_not_kept_with_the_record() -> None:
     record = Record(1, 0.0, NodeLeft(reason="gone"), ORIGIN)
+    shared = record.shared()
 
-    assert record.encoded is None
-    assert record.json() is record.json()
+    assert shared.json() is shared.json()
+    assert shared.json() == record.json()
+    assert record.json() is not record.json()
 
 
 def test_times_are_utc_with_milliseconds() -> None:
@@ -72,3 +74,42 @@ def test_a_gap_is_a_line_of_its_own() -> None:
         "text": "412 events dropped here (slow reader)",
         "dropped": 412,
     }
+
+
+def asked_about(request_id: str, ring: Ring) -> list[int]:
+    return numbers(ring.last(100, Filter.parse({"request": request_id})))
+
+
+def test_what_is_about_a_request_is_found_without_looking_at_the_rest() -> None:
+    ring = Ring(6)
+    looked: list[int] = []
+
+    class Watched(Filter, frozen=True):
+        def matches(self, record: Record) -> bool:
+            looked.append(record.seq)
+            return super().matches(record)
+
+    for number, request_id in enumerate(
+        ["r-1", "r-2", "r-12", None, "r-1", "job", "job", "r-2"], 1
+    ):
+        event = RequestDone(request_id=request_id, model="m", status=200, total_ms=1.0)
+        ring.append(Record(number, 1.0, event, ORIGIN))
+
+    assert asked_about("r-1", ring) == [3, 5]
+    assert asked_about("r-12", ring) == [3]
+    assert asked_about("job", ring) == [6, 7]
+    assert asked_about("jo", ring) == []
+    assert asked_about("r-", ring) == [3, 5, 8]
+    assert asked_about("r-1,job", ring) == [3, 5, 6, 7]
+    assert numbers(ring.last(100, Watched(requests=("r-2",)))) == [8]
+    assert looked == [8]
+    assert numbers(ring.newest(2)) == [8, 7]
+
+
+def test_a_word_that_fits_most_requests_is_found_by_looking_at_all() -> None:
+    ring = Ring(1000)
+    for number in range(1, 501):
+        event = RequestDone(request_id=f"r-{number}", model="m", status=200, total_ms=1.0)
+        ring.append(Record(number, 1.0, event, ORIGIN))
+
+    assert numbers(ring.last(3, Filter.parse({"request": "r-"}))) == [498, 499, 500]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from sollold.api_types import LoadedModel, NodeCounts
-from sollold.ctl import words
+from sollold.words import figures as words
 
 NOW = datetime(2026, 11, 21, 9, 14, 3, tzinfo=UTC)
 S = 1000

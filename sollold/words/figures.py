@@ -19,7 +19,8 @@ _SOFTWARE = {
     "rpc_backend": "rpc-server",
 }
 _BACKENDS = {"llama": "llama_server", "coord": "coordinator", "rpc_backend": "rpc"}
-_FOREVER_S = 50 * 365 * 86400
+FOREVER_S = 50 * 365 * 86400
+"""What Ollama calls never is centuries away."""
 
 
 def duration(ms: float | None) -> str:
@@ -38,6 +39,17 @@ def waited(ms: float | None) -> str:
     if ms is None:
         return UNKNOWN
     return f"{int(ms / 1000)} s" if ms < 60_000 else _long(ms)
+
+
+def lasting(ms: float) -> str:
+    """Return how long something has lasted, to be read at leisure: `31 s`, `4 min`, `3h 12m`."""
+    seconds = max(0, int(ms / 1000))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d"
 
 
 def age(ms: float | None) -> str:
@@ -161,7 +173,7 @@ def left_until(expires_at: str | None, now: datetime) -> str:
     if end is None:
         return UNKNOWN
     seconds = (end - now).total_seconds()
-    if seconds > _FOREVER_S:
+    if seconds > FOREVER_S:
         return "stays"
     return f"{age(seconds * 1000)} left" if seconds > 0 else "unloading"
 

@@ -1,0 +1,1 @@
+"""Words and orders that the command line and the console page have in common."""
