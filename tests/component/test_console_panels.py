@@ -506,6 +506,16 @@ def test_the_footer_says_what_a_reload_left_undone() -> None:
     assert "configuration not reloaded: line 3 is bad" in text
 
 
+def test_a_reload_that_was_refused_needs_attention() -> None:
+    config = ConfigInfo(path="/etc/sollold.toml", refused="line 3 is bad")
+    panel = Page(Canned(replace(HEALTHY, config=config))).panel("attention")
+    (item,) = panel.all("li")
+    assert item.one("b").text == "configuration"
+    assert item.one(class_="state").text == "refused"
+    assert item.one(class_="reason").text == "not reloaded: line 3 is bad"
+    assert item.all("a") == []
+
+
 # All panels ------------------------------------------------------------------------------------
 
 

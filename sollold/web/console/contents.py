@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sollold.api_types import Node, Request
+from sollold.api_types import Node, Problem, Request
+from sollold.core.model import Reason
 from sollold.web.console import events, words
 from sollold.words import figures
 from sollold.words.states import DAEMON_WORDS, glyph_state
@@ -147,7 +148,7 @@ def title(now: Snapshot) -> tuple[str, str]:
 
 def attention(now: Snapshot, view: View) -> dict[str, Any]:
     """Return what needs attention, worst first."""
-    problems = now.status.problems
+    problems = (*now.status.problems, *_refusals(now.status))
     items = [
         {
             "id": words.element_id("problem", item.subject),
@@ -157,6 +158,15 @@ def attention(now: Snapshot, view: View) -> dict[str, Any]:
         for item in problems[:MAX_PROBLEMS]
     ]
     return {"items": items, "count": len(problems), "more": len(problems) - len(items)}
+
+
+def _refusals(status: StatusDocument) -> tuple[Problem, ...]:
+    """Return what was wrong with the last reload; requests go on as before it."""
+    refused = status.config.refused if status.config is not None else None
+    if not refused:
+        return ()
+    reason = Reason("reload_refused", f"not reloaded: {refused}")
+    return (Problem(subject="configuration", state="slow", reason=reason, kind="config"),)
 
 
 def nodes(now: Snapshot, view: View) -> dict[str, Any]:
