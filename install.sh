@@ -143,8 +143,8 @@ read_options() {
       --restart) restarts=yes ;;
       --socket | --linger) service_options+=("$1") ;;
       --listen) (($# > 1)) || die "--listen needs an address, such as 127.0.0.1:11434"
-        listen=$2; shift ;;
-      --listen=*) listen=${1#*=} ;;
+        set_address "$2"; shift ;;
+      --listen=*) set_address "${1#*=}" ;;
       --lan-without-keys) has_consent=yes ;;
       --move-ollama) moves_ollama=yes ;;
       -*) usage >&2; die "unknown option: $1" ;;
@@ -159,6 +159,12 @@ read_options() {
 set_action() {
   [[ $action == install || $action == "$1" ]] || die "--demo and --uninstall do not go together"
   action=$1
+}
+
+set_address() {
+  [[ $1 && $1 != -* ]] || die "--listen needs an address, such as 127.0.0.1:11434"
+  [[ ! $listen ]] || die "--listen goes once; write a list into the configuration: api = [\"$listen\", \"$1\"]"
+  listen=$1
 }
 
 check_options() {

@@ -243,6 +243,18 @@ def test_a_port_is_checked_before_consent_is_asked_for(tmp_path: Path, tools: Pa
         assert "no API keys" not in result.stdout
 
 
+def test_one_address_only(tmp_path: Path, tools: Path) -> None:
+    for first in (["--listen", "127.0.0.1:1"], ["--listen=127.0.0.1:1"]):
+        result = run(
+            [_INSTALL, "--dry-run", *first, "--listen=[::1]:1"], env=_env(tmp_path, tools, tmp_path)
+        )
+
+        assert result.returncode == 1
+        assert 'api = ["127.0.0.1:1", "[::1]:1"]' in result.stdout
+    result = run([_INSTALL, "--listen", "--dry-run"], env=_env(tmp_path, tools, tmp_path))
+    assert "--listen needs an address" in result.stdout
+
+
 def test_an_interruption_shows_nothing_of_pythons_insides(tmp_path: Path, tools: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
