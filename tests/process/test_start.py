@@ -134,10 +134,9 @@ def test_a_file_that_is_no_toml_and_one_that_is_not_there(tmp_path: Path) -> Non
 def test_a_file_that_is_closed_to_the_user_is_a_bad_configuration(tmp_path: Path) -> None:
     path = tmp_path / "closed.toml"
     path.touch(mode=0)
-    # Root may read everything; another number in a namespace of its own may not.
-    other = ("unshare", "--user", "--map-user=1000") if os.geteuid() == 0 else ()
-    if subprocess.run([*other, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no user namespaces here")
+    # Root may read everything, unless it is given up.
+    bounds = "--bounding-set=-dac_override,-dac_read_search"
+    other = ("setpriv", bounds) if os.geteuid() == 0 else ()
     result = sollold(tmp_path, "--config", str(path), before=other)
     assert (result.returncode, result.stdout) == (78, "")
     assert result.stderr.startswith(f"sollold: {path}: cannot be read: Permission denied")
@@ -207,13 +206,7 @@ def test_an_ollama_on_its_own_port_is_told_how_to_move(
         assert daemon.wait_exit() == 75
     log = daemon.log_text()
     assert f"{host}:11434 is taken by Ollama" in log
-    for step in (
-        "systemctl edit",
-        "OLLAMA_HOST=",
-        "systemctl restart",
-        "[[nodes]]",
-        "start sollold",
-    ):
+    for step in ("stop it where it was started", "OLLAMA_HOST=", "[[nodes]]", "start sollold"):
         assert step in log, step
 
 

@@ -81,8 +81,6 @@ def test_a_blocked_loop_is_not_fed_for_and_recovers(watched: Watched) -> None:
     watched.assert_silent()
     watched.release.touch()
     watched.notify.wait_for("WATCHDOG=1")
-    blocked = "the event loop was blocked for"
-    until(lambda: blocked in watched.daemon.log_text(), "it is said")
     assert watched.daemon.stop() == 0
 
 
