@@ -70,6 +70,7 @@ regret() { problems+=("$*"); }
 # Runs a command, or only names it.
 run() {
   if [[ $dry_run ]]; then
+    [[ $1 != without_terminal ]] || shift
     printf 'would run: %s\n' "$*"
   else
     "$@"
@@ -948,17 +949,21 @@ is_left() {
 
 # Only what nobody has changed since sollolctl wrote it.
 remove_units() {
-  local unit ending=(disable --now)
+  local unit enabled=() gone=() failed=
   for unit in "$@"; do
     if [[ ! -e $unit_dir/$unit && ! -L $unit_dir/$unit ]]; then
-      ending=(stop)
-    elif ! is_as_written "$unit_dir/$unit"; then
+      gone+=("$unit")
+    elif is_as_written "$unit_dir/$unit"; then
+      enabled+=("$unit")
+    else
       regret "$unit_dir/$unit is not as it was written and stays; stop its service and remove it"
       return 1
     fi
   done
   if command -v systemctl >/dev/null && "${systemctl[@]}" show --property=Version >/dev/null 2>&1; then
-    if ! run "${systemctl[@]}" "${ending[@]}" "$@"; then
+    if ((${#enabled[@]})); then run "${systemctl[@]}" disable --now "${enabled[@]}" || failed=yes; fi
+    if ((${#gone[@]})); then run "${systemctl[@]}" stop "${gone[@]}" || failed=yes; fi
+    if [[ $failed ]]; then
       regret "the service could not be stopped: see above, then run this again"
       return 1
     fi

@@ -79,7 +79,9 @@ def test_the_id_in_a_row_leads_to_all_about_its_request(page: Page) -> None:
 
 def test_a_paused_page_sorts_filters_and_finds(busy: Fleet, page: Page) -> None:
     page.locator("#pause").click()
+    column = page.locator("#nodes th").filter(has=page.locator("#sort-node"))
     page.locator("#sort-node").click()
+    expect(column).to_have_attribute("aria-sort", "ascending")
     page.locator("#sort-node").click()
     expect(page.locator("#nodes tbody tr").first).to_have_attribute("data-name", "gpu-3")
     assert names(page) == ["gpu-3", "gpu-2", "gpu-1"]

@@ -86,7 +86,7 @@ def _assert_the_first_run_told_everything(home: Path, said: str, port: int) -> N
     # A node of the tests is no service: how to move it is shown, and nothing is moved.
     assert f"Port {port} is taken by an Ollama." in said
     assert "so that Ollama has to move to another port:" in said
-    assert 'Environment="OLLAMA_HOST=127.0.0.1:114' in said
+    assert "OLLAMA_HOST=127.0.0.1:114" in said
 
 
 def _assert_an_update_leaves_a_running_daemon_alone(
